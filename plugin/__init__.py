@@ -1,0 +1,1 @@
+"""QGIS glue: the plugin object, the engine's client, tasks, map tool, layers and settings. Never imports torch."""
