@@ -1,0 +1,60 @@
+"""SAM's mask decoder over several objects of several images at once, as training and evaluation need it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def decode_batch(
+    sam: nn.Module,
+    embeddings: torch.Tensor,
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    boxes: torch.Tensor | None,
+    planes: torch.Tensor,
+    window: tuple[int, int] = (0, 0),
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode M objects in each of B images.
+
+    ``MaskDecoder`` itself takes one image at a time and repeats it; this gives it ready-made pairs instead.
+
+    Args:
+        sam: a SAM; its ``prompt_encoder`` and ``mask_decoder`` are used.
+        embeddings: (B, 256, h, w) from its encoder.
+        points: (B * M, P, 2) x, y in input pixels of the (window of the) input; objects of one image lie together.
+        labels: (B * M, P): 1 object, 0 background, -1 no click.
+        boxes: (B * M, 4) x0, y0, x1, y1, or None; rows with NaN have none.
+        planes: (B * M, 1, 4 h, 4 w) mask prompts.
+        window: token row and column of the embeddings within the model's grid, for inputs smaller than its native size.
+
+    Returns:
+        All four masks' logits (B * M, 4, 4 h, 4 w), the single-answer mask first, and predicted IoU (B * M, 4).
+    """
+    encoder, decoder = sam.prompt_encoder, sam.mask_decoder
+    count, (height, width) = points.shape[0], embeddings.shape[-2:]
+    origin = torch.tensor([window[1] * 16.0, window[0] * 16.0], device=points.device)
+    sparse = encoder._embed_points(points + origin - 0.5, labels, pad=boxes is None)
+    if boxes is not None:
+        sparse = torch.cat([sparse, _embed_boxes(encoder, boxes, origin)], dim=1)
+    dense = encoder.mask_downscaling(planes)
+    position = encoder.get_dense_pe()[:, :, window[0] : window[0] + height, window[1] : window[1] + width]
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
+    tokens = torch.cat([tokens[None].expand(count, -1, -1), sparse], dim=1)
+    source = embeddings.repeat_interleave(count // embeddings.shape[0], dim=0) + dense
+    states, source = decoder.transformer(source, position.expand(count, -1, -1, -1), tokens)
+    source = source.transpose(1, 2).reshape(count, -1, height, width)
+    upscaled = decoder.output_upscaling(source)
+    weights = torch.stack(
+        [mlp(states[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+    )
+    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return logits, decoder.iou_prediction_head(states[:, 0])
+
+
+def _embed_boxes(encoder: nn.Module, boxes: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+    """Return (N, 2, C) corner tokens; objects without a box get two "not a point" tokens."""
+    absent = torch.isnan(boxes).any(dim=1)
+    known = torch.where(absent[:, None], torch.zeros_like(boxes), boxes)
+    tokens: torch.Tensor = encoder._embed_boxes(known + origin.repeat(2) - 0.5)
+    return torch.where(absent[:, None, None], encoder.not_a_point_embed.weight[None], tokens)

@@ -1,0 +1,97 @@
+"""Clicks and boxes drawn into SAM's mask prompt.
+
+SAM's mask prompt is a (h, w) plane of logits at a quarter of the input's size, normally the previous answer. ``tiny`` is
+trained with the prompts themselves drawn into it, which taught it where the user pointed several times faster than the point
+tokens alone; so it must be drawn in the same way when it is used. The convention:
+
+* the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside where a box
+  was given; else as 0;
+* every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d being the
+  distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
+
+Point and box tokens are given as well, as for any SAM.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+CELL = 4
+SIGMA = 3.0
+CLICK_LOGIT = 6.0
+CLIP_LOGIT = 8.0
+BOX_INSIDE = 1.0
+BOX_OUTSIDE = -4.0
+
+
+def draw_prompts(
+    size: tuple[int, int],
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    boxes: torch.Tensor | None = None,
+    previous: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Draw the prompts of N objects.
+
+    Args:
+        size: (h, w) of the plane, a quarter of the input's size.
+        points: (N, P, 2) float x, y in input pixels (the first pixel's outer corner is 0, 0).
+        labels: (N, P): 1 object, 0 background, -1 no click (ignored).
+        boxes: (N, 4) float x0, y0, x1, y1 in input pixels, or None. A row with a NaN has no box.
+        previous: (N, h, w) logits of the previous answer, or None. A plane of NaN says there is none for that object.
+
+    Returns:
+        (N, 1, h, w) float32, for ``PromptEncoder``'s ``masks``.
+    """
+    height, width = size
+    rows = (torch.arange(height, dtype=torch.float32, device=points.device) + 0.5)[None, :, None]
+    columns = (torch.arange(width, dtype=torch.float32, device=points.device) + 0.5)[None, None, :]
+    plane = torch.zeros(points.shape[0], height, width, device=points.device)
+    if boxes is not None:
+        plane = torch.where(torch.isnan(boxes).any(dim=1)[:, None, None], plane, _box_plane(boxes, rows, columns))
+    if previous is not None:
+        plane = torch.where(torch.isnan(previous), plane, previous.float().clamp(-CLIP_LOGIT, CLIP_LOGIT))
+    for index in range(points.shape[1]):
+        x, y = points[:, index, 0] / CELL, points[:, index, 1] / CELL
+        vertical = torch.exp(-((rows - y[:, None, None]) ** 2) / (2 * SIGMA**2))
+        horizontal = torch.exp(-((columns - x[:, None, None]) ** 2) / (2 * SIGMA**2))
+        label = labels[:, index, None, None]
+        weight = vertical * horizontal * (label >= 0)
+        plane = plane + weight * (torch.where(label > 0, CLICK_LOGIT, -CLICK_LOGIT) - plane)
+    return plane[:, None]
+
+
+def _box_plane(boxes: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    x0, y0, x1, y1 = (side[:, None, None] / CELL for side in boxes.unbind(dim=1))
+    inside = (columns >= x0) & (columns <= x1) & (rows >= y0) & (rows <= y1)
+    return torch.where(inside, BOX_INSIDE, BOX_OUTSIDE)
+
+
+def draw_one(
+    size: tuple[int, int],
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    box: NDArray[np.float32] | None = None,
+    previous: NDArray[np.float32] | None = None,
+) -> torch.Tensor:
+    """Draw the prompts of one object given as numpy arrays, for inference.
+
+    Args:
+        size: (h, w) of the plane.
+        points: (n, 2) x, y in input pixels; n may be 0.
+        labels: (n,) 1 object, 0 background.
+        box: (4,) x0, y0, x1, y1 in input pixels, or None.
+        previous: (h, w) logits of the previous answer, or None.
+
+    Returns:
+        (1, 1, h, w) float32 tensor on the CPU.
+    """
+    return draw_prompts(
+        size,
+        torch.from_numpy(np.asarray(points, np.float32).reshape(1, -1, 2)),
+        torch.from_numpy(np.asarray(labels, np.int64).reshape(1, -1)),
+        None if box is None else torch.from_numpy(np.asarray(box, np.float32).reshape(1, 4)),
+        None if previous is None else torch.from_numpy(np.asarray(previous, np.float32)[None]),
+    )
