@@ -1,0 +1,58 @@
+"""Losses of promptable segmentation, as SAM was trained: focal, dice, and the squared error of the predicted IoU."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+ALPHA = 0.25
+GAMMA = 2.0
+
+
+def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Focal loss (alpha 0.25, gamma 2), averaged over the plane.
+
+    Args:
+        logits: (..., h, w).
+        target: the same shape, share of the object in each cell, 0 to 1.
+
+    Returns:
+        (...,) losses.
+    """
+    probability = torch.sigmoid(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    missing = (probability - target).abs() ** GAMMA
+    weight = ALPHA * target + (1 - ALPHA) * (1 - target)
+    return (weight * missing * entropy).mean(dim=(-2, -1))
+
+
+def dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Dice loss 1 - 2 |A B| / (|A|^2 + |B|^2), which is least at ``target`` itself also where shares are fractions.
+
+    Args:
+        logits: (..., h, w).
+        target: the same shape, 0 to 1.
+
+    Returns:
+        (...,) losses.
+    """
+    probability = torch.sigmoid(logits)
+    both = (probability * target).sum(dim=(-2, -1))
+    sizes = (probability**2).sum(dim=(-2, -1)) + (target**2).sum(dim=(-2, -1))
+    return 1 - (2 * both + 1) / (sizes + 1)
+
+
+def true_iou(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of the thresholded answer; 0 where there is nothing to find.
+
+    Args:
+        logits: (..., h, w).
+        target: the same shape, 0 to 1; the object is where it is over 0.5.
+
+    Returns:
+        (...,) float32 in [0, 1].
+    """
+    answer, truth = logits > 0, target > 0.5
+    both = (answer & truth).sum(dim=(-2, -1)).float()
+    either = (answer | truth).sum(dim=(-2, -1)).float()
+    return both / either.clamp_min(1.0)
