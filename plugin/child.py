@@ -1,0 +1,67 @@
+"""Starting other programs: the engine, and the tools that make its environment. No Qt; the only place that starts any."""
+
+from __future__ import annotations
+
+import os
+import subprocess  # nosec B404 - only Python interpreters and uv are started, from argument lists, never a shell
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_DROPPED_PREFIXES = ("PYTHON", "GDAL_", "PROJ_", "QT_", "QML", "GEOTIFF_", "OSGEO4W_", "GRASS_", "CPL_", "LD_", "DYLD_", "CONDA_")
+_DROPPED_NAMES = {"VIRTUAL_ENV", "GISBASE", "GISRC", "__PYVENV_LAUNCHER__"}
+_NO_CONSOLE = 0x08000000  # CREATE_NO_WINDOW, a constant that the subprocess module has on Windows only
+
+
+def clean_environment(source: Mapping[str, str] | None = None, qgis_root: Path | None = None) -> dict[str, str]:
+    """Return the environment for a child that must not see QGIS's libraries and data files.
+
+    Args:
+        source: environment to clean; None for this process's.
+        qgis_root: on Windows, folders of ``PATH`` below this one are dropped, for they hold QGIS's DLLs; None to find
+            it from this process.
+
+    Returns:
+        A new dict.
+    """
+    given = os.environ if source is None else source
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name.upper() not in _DROPPED_NAMES and not name.upper().startswith(_DROPPED_PREFIXES)
+    }
+    if qgis_root is None and sys.platform == "win32":
+        qgis_root = Path(given.get("OSGEO4W_ROOT", sys.base_prefix))
+    if qgis_root is not None:
+        kept = {name: _without(value, qgis_root) if name.upper() == "PATH" else value for name, value in kept.items()}
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"
+    return kept
+
+
+def _without(search_path: str, root: Path) -> str:
+    parts = [part for part in search_path.split(os.pathsep) if part]
+    return os.pathsep.join(part for part in parts if root not in (Path(part), *Path(part).parents))
+
+
+def spawn(command: Sequence[str], *, merge_stderr: bool = False) -> subprocess.Popen[bytes]:
+    """Start a program with a cleaned environment, pipes on all three streams, no shell and no console window.
+
+    Args:
+        command: absolute path of a program, then its arguments.
+        merge_stderr: let stderr go into stdout.
+
+    Returns:
+        The process. On POSIX it leads its own session, so that Ctrl-C in QGIS's terminal does not reach it.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    return subprocess.Popen(  # nosec B603 - an argument list, no shell; the interpreter is the user's own choice
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge_stderr else subprocess.PIPE,
+        env=clean_environment(),
+        start_new_session=True,
+        creationflags=_NO_CONSOLE if sys.platform == "win32" else 0,
+    )

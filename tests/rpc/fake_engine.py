@@ -1,0 +1,126 @@
+"""An engine process with make-believe services: what the model says depends on its name. Started by the tests."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _import_samtune() -> None:
+    spec = importlib.util.spec_from_file_location("samtune_bootstrap", ROOT / "engine" / "bootstrap.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("engine/bootstrap.py is missing")
+    bootstrap = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bootstrap)
+    bootstrap.make_importable(ROOT)
+
+
+_import_samtune()
+
+from samtune.engine import messages, server  # noqa: E402 - importable only from here on
+from samtune.engine.commands.serve import run_server  # noqa: E402
+from samtune.engine.messages import (  # noqa: E402
+    Done,
+    Empty,
+    EngineInfo,
+    EngineSettings,
+    Method,
+    ModelInfo,
+    ModelList,
+    SegmentParams,
+    SegmentResult,
+    WarmUpParams,
+)
+from samtune.engine.progress import Progress  # noqa: E402
+from samtune.models.errors import RasterError  # noqa: E402
+
+
+def info(settings: EngineSettings) -> EngineInfo:
+    """Return a made-up description of this process."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return EngineInfo(
+        messages.PROTOCOL_VERSION, "0", version, os.getpid(), settings.device, "fake", 1, {}, settings.models_dir, "", 0
+    )
+
+
+def segment(params: object, progress: Progress) -> SegmentResult:
+    """Echo the first point in the score, after as many milliseconds as the level says."""
+    if not isinstance(params, SegmentParams):
+        raise TypeError(params)
+    end = time.monotonic() + params.level / 1000
+    while time.monotonic() < end:
+        progress.check()
+        time.sleep(0.002)
+    score = params.points[0].x if params.points else 0.0
+    return SegmentResult(Empty.NOTHING, "", score, 0.0, False, params.level, (), "", {}, "nothing here")
+
+
+def warm_up(params: object, progress: Progress) -> Done:  # noqa: PLR0912 - one branch per way to behave
+    """Behave as the model's name says."""
+    if not isinstance(params, WarmUpParams):
+        raise TypeError(params)
+    kind, _, argument = params.model.partition(":")
+    if kind == "raster-error":
+        raise RasterError("The raster is gone. Choose another.", "details of it")
+    if kind == "bug":
+        raise ValueError("a bug")
+    if kind == "exit":
+        sys.exit(3)
+    if kind == "memory":
+        raise MemoryError
+    if kind == "torch-memory":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if kind == "die":
+        sys.stderr.write("these were my last words\n")
+        sys.stderr.flush()
+        os._exit(7)
+    if kind == "print":
+        sys.stdout.write("stray python output\n")
+        os.write(1, b"stray C output\nContent-Length: 5\r\n\r\nxxxxx")
+        os.system("echo stray child output")  # noqa: S605, S607 - what a careless library does
+    if kind == "sleep":
+        time.sleep(float(argument))
+    if kind == "hold":  # as a C library that never lets Python run
+        ctypes.PyDLL(None).usleep(ctypes.c_uint(int(float(argument) * 1e6)))
+    if kind == "work":
+        steps = int(argument)
+        for step in range(steps):
+            progress.check()
+            progress.report((step + 1) / steps, f"step {step + 1}")
+            time.sleep(0.005)
+    if kind == "nan":
+        return Done(float("nan"))  # type: ignore[arg-type] - what a careless service does
+    return Done(kind)
+
+
+def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
+    """Make handlers; misbehave as the store's folder says."""
+    kind, _, argument = settings.store_dir.partition(":")
+    if kind == "slow-start":
+        time.sleep(float(argument))
+    if kind == "fail-start":
+        raise ImportError("no torch here")
+    progress.report(1.0, "loaded")
+    model = ModelInfo("tiny", "Tiny", "", True, 1, 512, "GPL")
+    return {
+        Method.INFO: lambda _params, _progress: info(settings),
+        Method.MODELS: lambda _params, _progress: ModelList((model,)),
+        Method.SEGMENT: segment,
+        Method.WARM_UP: warm_up,
+        Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
+    }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == "no-start":
+        sys.stderr.write("there is no engine in here\n")
+        sys.exit(4)
+    if len(sys.argv) > 1 and sys.argv[1] == "noisy-start":
+        os.write(1, b"Welcome to a noisy Python\n")
+    run_server(factory, log_folder=None)
