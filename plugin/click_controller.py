@@ -1,0 +1,423 @@
+"""Between the session and the engine: opens the raster, turns prompts into an outline, accepts it into the target layer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import cast
+
+from qgis.core import QgsPointXY
+from qgis.PyQt.QtCore import QObject, QTimer
+
+from ..engine.messages import (
+    Empty,
+    Method,
+    PrepareParams,
+    PrepareResult,
+    Prompt,
+    RasterInfo,
+    SegmentParams,
+    SegmentResult,
+    WarmUpParams,
+)
+from ..models.errors import ModelMissingError, PromptError, RasterError, SamTuneError
+from .hover import HoverPreview
+from .latest_request import LatestRequest, Service
+from .layers import raster_spec
+from .map_frame import MapFrame, auto_level, from_wkb_hex
+from .session import Box, EngineState, NoticeLevel, Outline, Session, Step
+
+MAX_RAISES = 2
+"""How often an object that reaches over its crop is asked for again, one level coarser."""
+
+THUMBNAIL_SIDE = 192
+SLIDER_DELAY_MS = 60
+
+Accept = Callable[[], bool]
+
+
+class ClickController(QObject):
+    """Sends what the session holds to the engine and puts the answers into the session.
+
+    At most one ``segment`` request is under way: prompts that come meanwhile go together in the next one, because the
+    encoding under way is needed for them as well.
+    """
+
+    def __init__(self, session: Session, service: Service, frame: MapFrame, parent: QObject | None = None) -> None:
+        """Listen to the session.
+
+        Args:
+            session: the state.
+            service: sends requests to the engine.
+            frame: coordinates between the map and the raster.
+            parent: Qt parent.
+        """
+        super().__init__(parent)
+        self._session = session
+        self._service = service
+        self._frame = frame
+        self._open = LatestRequest(service, session, "open", self.tr("Opening the raster…"))
+        self._segment = LatestRequest(service, session, "segment", self.tr("Looking at the image…"))
+        self._thumbnail = LatestRequest(service, session, "thumbnail")
+        self._warm_up = LatestRequest(service, session, "warm-up", self.tr("Loading the model…"))
+        self.hover = HoverPreview(session, service, frame, self.level_at, self)
+        self._level: int | None = None
+        self._raises = 0
+        self._answered: tuple[Step, ...] = ()
+        self._outdated = False
+        self._accept_when_done = False
+        self._accept: Accept | None = None
+        self._thumbnail_crop: tuple[tuple[float, float], ...] = ()
+        self.wants_thumbnail = True
+        self._slider_timer = QTimer(self)
+        self._slider_timer.setSingleShot(True)
+        self._slider_timer.setInterval(SLIDER_DELAY_MS)
+        self._slider_timer.timeout.connect(self.request_outline)
+        session.layer_changed.connect(self._on_layer_changed)
+        session.source_changed.connect(self.open_raster)
+        session.model_changed.connect(self._on_model_changed)
+        session.level_changed.connect(self._on_level_changed)
+        session.options_changed.connect(self._slider_timer.start)
+
+    def set_accept(self, accept: Accept) -> None:
+        """Set what writes the current outline; it returns whether it did."""
+        self._accept = accept
+
+    # --- the raster -------------------------------------------------------------------------------------------------
+
+    def open_raster(self) -> None:
+        """Open the session's layer in the engine, with its bands and stretch."""
+        session = self._session
+        self._open.cancel()
+        self._segment.cancel()
+        self.hover.stop()
+        if session.layer is None or session.layer_problem:
+            session.set_raster(None)
+            return
+        try:
+            spec = raster_spec(session.layer, session.bands, session.stretch)
+        except RasterError as error:
+            self._report(error)
+            return
+        self._open.send(Method.OPEN, spec, self._on_opened, self._on_open_failed)
+
+    def _on_opened(self, result: object) -> None:
+        raster = cast("RasterInfo", result)
+        session = self._session
+        self._thumbnail_crop = ()
+        session.set_raster(raster)
+        for note in raster.notes:
+            session.notify(NoticeLevel.INFO, note)
+        self._warm(after_open=True)
+        if session.steps:
+            self.request_outline()
+
+    def _on_open_failed(self, error: SamTuneError) -> None:
+        self._session.set_raster(None)
+        self._report(error)
+
+    def _on_layer_changed(self) -> None:
+        self._forget_object()
+        self.open_raster()
+
+    # --- the tool ---------------------------------------------------------------------------------------------------
+
+    def activate(self, centre: QgsPointXY) -> None:
+        """The map tool was taken up: get ready for the middle of the map.
+
+        Args:
+            centre: in the map's CRS.
+        """
+        self.hover.resume()
+        session = self._session
+        if session.raster is None and session.layer is not None and not self._open.busy:
+            self.open_raster()
+        elif session.raster is not None:
+            self.hover.prepare(centre)
+
+    def deactivate(self) -> None:
+        """The map tool was laid down; prompts and outline stay."""
+        self.hover.stop()
+
+    def add_point(self, point: QgsPointXY, positive: bool) -> None:  # noqa: FBT001 - also a signal's slot
+        """Take a click.
+
+        Args:
+            point: in the map's CRS.
+            positive: whether the place belongs to the object.
+        """
+        place = self._to_raster(point)
+        if place is None:
+            return
+        if not positive and not self._session.steps:
+            self._session.notify(
+                NoticeLevel.INFO,
+                self.tr("Click on the object first (left button); then take away what does not belong to it."),
+            )
+            return
+        self._add_step(Prompt(place.x(), place.y(), positive), point)
+
+    def add_box(self, corners: tuple[QgsPointXY, ...]) -> None:
+        """Take a box.
+
+        Args:
+            corners: four corners in the map's CRS, in order around the box.
+        """
+        places = [self._to_raster(corner) for corner in corners]
+        found = [(place.x(), place.y()) for place in places if place is not None]
+        if len(found) == len(corners):
+            middle = QgsPointXY(
+                sum(corner.x() for corner in corners) / len(corners),
+                sum(corner.y() for corner in corners) / len(corners),
+            )
+            self._add_step(Box(tuple(found)), middle)
+
+    def undo(self) -> None:
+        """Take back the last prompt."""
+        session = self._session
+        if not session.steps:
+            return
+        session.set_steps(session.steps[:-1])
+        if session.steps:
+            self._answered = session.steps
+            self.request_outline()
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Give up the object under way."""
+        self._forget_object()
+        self._session.reset_object()
+
+    def accept(self) -> bool:
+        """Keep the outline as a polygon of the target layer; waits for the outline when it is under way.
+
+        Returns:
+            Whether a polygon was written just now.
+        """
+        session = self._session
+        if self._segment.busy or self._slider_timer.isActive():
+            self._accept_when_done = True
+            return False
+        if session.outline is None:
+            session.notify(NoticeLevel.INFO, self.tr("There is no outline yet. Click on an object first."))
+            return False
+        if self._accept is None or not self._accept():
+            return False
+        self.clear()
+        return True
+
+    def cancel(self) -> None:
+        """Stop whatever is under way, as the user asked."""
+        busy_with_outline = self._segment.busy
+        for request in (self._segment, self._open, self._warm_up, self._thumbnail):
+            request.cancel()
+        self.hover.pause()
+        if busy_with_outline:
+            self._drop_unanswered()
+
+    def stop(self) -> None:
+        """Drop all requests; for unloading."""
+        self._slider_timer.stop()
+        self._forget_object()
+        self._open.cancel()
+        self._warm_up.cancel()
+        self._thumbnail.cancel()
+        self.hover.stop()
+
+    def level_at(self, point: QgsPointXY) -> int:
+        """Return the level for an object at a place: the fixed one, or by the map's scale there.
+
+        Args:
+            point: in the map's CRS.
+
+        Raises:
+            PromptError: the place has no coordinates in the raster's CRS.
+        """
+        session = self._session
+        if session.raster is None or session.layer is None:
+            return session.fixed_level or 0
+        if session.fixed_level is not None:
+            return max(session.raster.min_level, min(session.fixed_level, session.raster.max_level))
+        return auto_level(self._frame.screen_pixel(point, session.layer.crs()), session.raster)
+
+    # --- the outline ------------------------------------------------------------------------------------------------
+
+    def request_outline(self) -> None:
+        """Ask for the outline of the session's prompts, now or once the request under way has answered."""
+        session = self._session
+        self._slider_timer.stop()
+        if not session.steps or session.raster is None or self._level is None:
+            return
+        if self._segment.busy:
+            self._outdated = True
+            return
+        self._outdated = False
+        steps = session.steps
+        params = SegmentParams(
+            raster=session.raster.spec,
+            model=session.model,
+            level=self._level,
+            points=session.points,
+            box=session.box,
+            outline=session.outline_options(self._level),
+        )
+        self._segment.send(
+            Method.SEGMENT,
+            params,
+            lambda result: self._on_outline(cast("SegmentResult", result), steps),
+            self._on_segment_failed,
+        )
+
+    def _add_step(self, step: Step, at: QgsPointXY) -> None:
+        session = self._session
+        if session.raster is None:
+            self._explain_missing_raster()
+            return
+        if not session.steps:
+            self._level, self._raises, self._answered = self.level_at(at), 0, ()
+        self._accept_when_done = False
+        self.hover.resume()
+        self.hover.make_way(step)
+        session.add_step(step)
+        self.request_outline()
+
+    def _explain_missing_raster(self) -> None:
+        session = self._session
+        if session.layer is None:
+            text = self.tr("Choose a raster layer in the SamTune panel first.")
+        elif session.layer_problem:
+            text = session.layer_problem
+        elif self._open.busy:
+            text = self.tr("The raster is still being opened. Click again in a moment.")
+        else:
+            text = self.tr("The raster is not open; it is being opened now. Click again in a moment.")
+            self.open_raster()
+        session.notify(NoticeLevel.INFO, text)
+
+    def _on_outline(self, result: SegmentResult, steps: tuple[Step, ...]) -> None:
+        session = self._session
+        self._answered = steps
+        raised = session.outline is not None and result.level > session.outline.result.level and self._raises > 0
+        if result.empty is Empty.NONE:
+            session.set_crop(result.crop, result.level)
+            session.set_outline(Outline(from_wkb_hex(result.wkb), result))
+        elif raised and session.outline is not None:
+            self._level = session.outline.result.level
+        else:
+            session.set_crop(result.crop, result.level)
+            session.set_outline(None)
+            session.notify(
+                NoticeLevel.INFO, result.message or self.tr("Nothing found here. Click elsewhere or zoom in.")
+            )
+        if self._outdated:
+            self.request_outline()
+        elif not self._raise_level(result):
+            self._refresh_thumbnail()
+            self._accept_if_waiting()
+
+    def _raise_level(self, result: SegmentResult) -> bool:
+        raster = self._session.raster
+        if raster is None or self._level is None or self._session.fixed_level is not None:
+            return False
+        if not result.touches_edge or result.empty is not Empty.NONE:
+            return False
+        if self._raises >= MAX_RAISES or self._level >= raster.max_level:
+            return False
+        self._raises += 1
+        self._level += 1
+        self.request_outline()
+        return True
+
+    def _on_segment_failed(self, error: SamTuneError) -> None:
+        self._drop_unanswered()
+        self._report(error)
+
+    def _drop_unanswered(self) -> None:
+        session = self._session
+        self._outdated = self._accept_when_done = False
+        if session.outline is not None:
+            self._level = session.outline.result.level
+        kept = 0
+        for step, answered in zip(session.steps, self._answered, strict=False):
+            if step != answered:
+                break
+            kept += 1
+        session.set_steps(session.steps[:kept])
+        if not session.steps:
+            session.reset_object()
+
+    def _accept_if_waiting(self) -> None:
+        waiting, self._accept_when_done = self._accept_when_done, False
+        if waiting and self._session.outline is not None:
+            self.accept()
+
+    def _forget_object(self) -> None:
+        self._segment.cancel()
+        self._slider_timer.stop()
+        self._level, self._raises, self._answered = None, 0, ()
+        self._outdated = self._accept_when_done = False
+
+    def _refresh_thumbnail(self) -> None:
+        session = self._session
+        if (
+            not self.wants_thumbnail
+            or not session.crop
+            or session.crop == self._thumbnail_crop
+            or session.raster is None
+        ):
+            return
+        crop, level = session.crop, session.used_level or 0
+        x = sum(corner[0] for corner in crop) / len(crop)
+        y = sum(corner[1] for corner in crop) / len(crop)
+        params = PrepareParams(session.raster.spec, session.model, level, x, y, THUMBNAIL_SIDE, cached_only=True)
+
+        def show(result: object) -> None:
+            self._thumbnail_crop = crop
+            session.set_thumbnail(base64.b64decode(cast("PrepareResult", result).thumbnail_png))
+
+        self._thumbnail.send(Method.PREPARE, params, show, lambda error: None)
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def _on_model_changed(self) -> None:
+        self._segment.cancel()
+        self.hover.stop()
+        self._thumbnail_crop = ()
+        self._warm()
+        self.request_outline()
+
+    def _on_level_changed(self) -> None:
+        session = self._session
+        self.hover.stop()
+        if session.fixed_level is not None and session.raster is not None and session.steps:
+            self._segment.cancel()
+            self._level = max(session.raster.min_level, min(session.fixed_level, session.raster.max_level))
+            self.request_outline()
+
+    def _warm(self, *, after_open: bool = False) -> None:
+        session = self._session
+        info = session.model_info
+        ready = after_open or session.engine_state is EngineState.READY
+        if ready and session.raster is not None and (info is None or info.present):
+            params = WarmUpParams(session.model)
+            self._warm_up.send(Method.WARM_UP, params, lambda _done: None, self._on_warm_up_failed)
+
+    def _on_warm_up_failed(self, error: SamTuneError) -> None:
+        if not isinstance(error, ModelMissingError):  # the panel shows that as a state, with what to do
+            self._report(error)
+
+    def _to_raster(self, point: QgsPointXY) -> QgsPointXY | None:
+        layer = self._session.layer
+        if layer is None or self._session.raster is None:
+            self._explain_missing_raster()
+            return None
+        try:
+            return self._frame.to_raster(point, layer.crs())
+        except PromptError as error:
+            self._report(error)
+            return None
+
+    def _report(self, error: SamTuneError) -> None:
+        level = NoticeLevel.INFO if isinstance(error, PromptError) else NoticeLevel.ERROR
+        self._session.notify(level, error.user_text, f"{error.kind}: {error.details}")

@@ -1,0 +1,282 @@
+"""Accepted outlines become features: one feature, one undo command, in the edit buffer of the layer the user chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from qgis.core import (
+    Qgis,
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsDistanceArea,
+    QgsFeature,
+    QgsFieldConstraints,
+    QgsGeometry,
+    QgsProject,
+    QgsSettings,
+    QgsVectorDataProvider,
+    QgsVectorLayer,
+    QgsVectorLayerUtils,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QCoreApplication, QDateTime
+
+from ..models.errors import OutputError
+from .target_fields import FieldPlan, add_fields, plan_fields
+
+translate = QCoreApplication.translate
+
+AskConsent = Callable[[QgsVectorLayer, tuple[str, ...]], bool]
+"""Asks whether fields of these names may be added to a layer."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What is known of an accepted object.
+
+    Attributes:
+        geometry: polygon or multipolygon in ``crs``.
+        crs: of the raster; may be invalid, the coordinates are then taken as the target's.
+        score: IoU that the model predicts, 0 to 1.
+        model: name of the base model.
+        adapter: name of the adapter; empty for none.
+        prompt: kind of prompt, such as ``point``.
+        raster: name of the raster file.
+        bands: band numbers shown to the model.
+        class_value: class given by the user; empty for none.
+    """
+
+    geometry: QgsGeometry
+    crs: QgsCoordinateReferenceSystem
+    score: float
+    model: str
+    prompt: str
+    raster: str
+    bands: tuple[int, ...]
+    class_value: str = ""
+    adapter: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        feature_id: id in the edit buffer.
+        dropped_parts: how many parts a layer of single polygons could not take (the largest was kept).
+    """
+
+    feature_id: int
+    dropped_parts: int
+
+
+class TargetWriter:
+    """Writes accepted objects; remembers which layers the user does not want fields added to.
+
+    Never commits: saving is the user's, as with any other edit in QGIS.
+    """
+
+    def __init__(self, project: QgsProject, ask: AskConsent) -> None:
+        """Keep the project (for transformations and its ellipsoid) and how to ask for consent."""
+        self._project = project
+        self._ask = ask
+        self._answers: dict[str, bool] = {}
+
+    def write(self, layer: QgsVectorLayer, accepted: Accepted, class_field: str = "") -> Written:
+        """Add one feature to a layer's edit buffer, as one undo command.
+
+        Args:
+            layer: polygon layer; editing is started where it is off.
+            accepted: the object.
+            class_field: name of the field that takes the class; empty for one called ``class``, if there is one.
+
+        Raises:
+            OutputError: the layer cannot take it. Its edit buffer is as it was.
+        """
+        check_writable(layer)
+        geometry, dropped = self._fit(layer, accepted)
+        values = self._values(accepted, geometry, layer.crs())
+        with _editing(layer):
+            self._offer_fields(layer, plan_fields(layer, class_field, bool(accepted.class_value)))
+            plan = plan_fields(layer, class_field, bool(accepted.class_value))
+            attributes = plan.attributes(values)
+            with _one_command(layer, translate("TargetWriter", "Add a SamTune polygon")):
+                feature = QgsVectorLayerUtils.createFeature(
+                    layer, geometry, attributes, layer.createExpressionContext()
+                )
+                _check_constraints(layer, feature)
+                if not layer.addFeature(feature):
+                    raise OutputError(
+                        translate(
+                            "TargetWriter",
+                            "“{layer}” did not take the polygon. Look at its constraints in the layer properties, "
+                            "or choose another target layer.",
+                        ).format(layer=layer.name()),
+                        "; ".join(layer.dataProvider().errors()),
+                    )
+        layer.triggerRepaint()
+        return Written(feature.id(), dropped)
+
+    def _offer_fields(self, layer: QgsVectorLayer, plan: FieldPlan) -> None:
+        if not plan.missing or not layer.dataProvider().capabilities() & QgsVectorDataProvider.Capability.AddAttributes:
+            return
+        if layer.id() not in self._answers:
+            self._answers[layer.id()] = self._ask(layer, plan.missing)
+        if self._answers[layer.id()]:
+            with _one_command(layer, translate("TargetWriter", "Add SamTune fields")):
+                add_fields(layer, plan.missing)
+
+    def _fit(self, layer: QgsVectorLayer, accepted: Accepted) -> tuple[QgsGeometry, int]:
+        geometry = QgsGeometry(accepted.geometry)
+        try:
+            geometry.transform(QgsCoordinateTransform(accepted.crs, layer.crs(), self._project.transformContext()))
+        except QgsCsException as error:
+            raise OutputError(
+                translate(
+                    "TargetWriter",
+                    "The outline has no coordinates in the CRS of “{layer}”. Choose a target layer with another CRS.",
+                ).format(layer=layer.name()),
+                str(error),
+            ) from error
+        parts = _polygon_parts(geometry)
+        if not parts:
+            raise OutputError(
+                translate("TargetWriter", "The outline is empty. Click again, or lower the simplification."),
+                accepted.geometry.asWkt(3)[:500],
+            )
+        whole = QgsGeometry.collectGeometry(parts)
+        dropped = 0
+        if (
+            not QgsWkbTypes.isMultiType(layer.wkbType())
+            and QgsWkbTypes.isSingleType(layer.wkbType())
+            and len(parts) > 1
+        ):
+            whole, dropped = max(parts, key=QgsGeometry.area), len(parts) - 1
+        return _coerced(whole, layer), dropped
+
+    def _values(
+        self, accepted: Accepted, geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem
+    ) -> dict[str, object]:
+        return {
+            "class": accepted.class_value or None,
+            "score": round(accepted.score, 4),
+            "area": self._area(geometry, crs),
+            "model": accepted.model,
+            "adapter": accepted.adapter or None,
+            "prompt": accepted.prompt,
+            "raster": accepted.raster,
+            "bands": ",".join(str(band) for band in accepted.bands),
+            "time": QDateTime.currentDateTimeUtc(),
+            "reviewed": True,
+        }
+
+    def _area(self, geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> float:
+        measure = QgsDistanceArea()
+        measure.setSourceCrs(crs, self._project.transformContext())
+        ellipsoid = self._project.ellipsoid()
+        if crs.isValid():
+            measure.setEllipsoid(crs.ellipsoidAcronym() if ellipsoid in ("", "NONE") else ellipsoid)
+        area = measure.measureArea(geometry)
+        if not crs.isValid():
+            return float(area)
+        return round(float(measure.convertAreaMeasurement(area, Qgis.AreaUnit.SquareMeters)), 3)
+
+
+def check_writable(layer: QgsVectorLayer) -> None:
+    """Check that polygons can be added to a layer.
+
+    Raises:
+        OutputError: they cannot; the text says why and what to do.
+    """
+    if not layer.isValid() or layer.geometryType() != Qgis.GeometryType.Polygon:
+        reason = translate("TargetWriter", "“{layer}” is no usable polygon layer.")
+    elif layer.readOnly() or not layer.supportsEditing():
+        reason = translate("TargetWriter", "“{layer}” is read-only.")
+    elif not layer.dataProvider().capabilities() & QgsVectorDataProvider.Capability.AddFeatures:
+        reason = translate("TargetWriter", "Features cannot be added to “{layer}”.")
+    elif layer.isEditCommandActive():
+        reason = translate("TargetWriter", "Another edit of “{layer}” is still open; finish it first.")
+    else:
+        return
+    remedy = translate("TargetWriter", "Choose another target layer, or make a new GeoPackage.")
+    raise OutputError(f"{reason.format(layer=layer.name())} {remedy}", layer.source())
+
+
+@contextmanager
+def _editing(layer: QgsVectorLayer) -> Iterator[None]:
+    """Start editing where it is off; stop again if nothing could be written, so that no empty edit session stays behind."""
+    started = not layer.isEditable()
+    if started and not layer.startEditing():
+        raise OutputError(
+            translate("TargetWriter", "Editing “{layer}” could not be started. Choose another target layer.").format(
+                layer=layer.name()
+            ),
+            "; ".join(layer.dataProvider().errors()),
+        )
+    try:
+        yield
+    except BaseException:
+        if started and not layer.isModified():
+            layer.rollBack()
+        raise
+
+
+@contextmanager
+def _one_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
+    """Make one undo command of what happens inside; nothing of it stays if anything at all goes wrong."""
+    layer.beginEditCommand(text)
+    try:
+        yield
+    except BaseException:
+        layer.destroyEditCommand()
+        raise
+    layer.endEditCommand()
+
+
+def _polygon_parts(geometry: QgsGeometry) -> list[QgsGeometry]:
+    """Return the valid, non-empty polygons of a geometry that a transformation may have made invalid."""
+    valid = geometry if geometry.isGeosValid() else geometry.makeValid()
+    return [
+        part
+        for part in valid.asGeometryCollection()
+        if part.type() == Qgis.GeometryType.Polygon and not part.isEmpty() and part.area() > 0
+    ]
+
+
+def _coerced(geometry: QgsGeometry, layer: QgsVectorLayer) -> QgsGeometry:
+    settings = QgsSettings()  # QGIS's own defaults for digitised vertices; PyQGIS has no named entry for them
+    z = settings.value("digitizing/default-z-value", 0.0, float)
+    m = settings.value("digitizing/default-m-value", 0.0, float)
+    found = geometry.coerceToType(layer.wkbType(), z, m)
+    if len(found) != 1:
+        raise OutputError(
+            translate("TargetWriter", "The outline does not fit the geometry type of “{layer}”.").format(
+                layer=layer.name()
+            ),
+            QgsWkbTypes.displayString(layer.wkbType()),
+        )
+    return found[0]
+
+
+def _check_constraints(layer: QgsVectorLayer, feature: QgsFeature) -> None:
+    hard = QgsFieldConstraints.ConstraintStrength.ConstraintStrengthHard
+    problems = []
+    for index, field in enumerate(layer.fields()):
+        if layer.fields().fieldOrigin(index) == Qgis.FieldOrigin.Provider and layer.dataProvider().defaultValueClause(
+            layer.fields().fieldOriginIndex(index)
+        ):
+            continue  # the database fills this in
+        good, reasons = QgsVectorLayerUtils.validateAttribute(layer, feature, index, hard)
+        if not good:
+            problems.append(f"{field.displayName()}: {', '.join(reasons)}")
+    if problems:
+        raise OutputError(
+            translate(
+                "TargetWriter",
+                "“{layer}” asks for values that SamTune does not know ({problems}). Set default values in the layer "
+                "properties, or choose another target layer.",
+            ).format(layer=layer.name(), problems="; ".join(problems)),
+        )
