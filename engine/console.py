@@ -1,0 +1,106 @@
+"""What the commands share: folder options, progress on a terminal, output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from .messages import to_wire
+from .paths import chosen, default_folders
+
+_INTERVAL = 0.2
+
+
+class ConsoleProgress:
+    """A :class:`~.progress.Progress` that shows one changing line on a terminal, and nothing in a file or pipe.
+
+    Ctrl-C raises KeyboardInterrupt by itself, so :meth:`check` has nothing to do.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Prepare.
+
+        Args:
+            stream: where to; None for stderr.
+        """
+        self._stream = sys.stderr if stream is None else stream
+        self._width = 0
+        self._next = 0.0
+
+    def report(self, fraction: float, message: str) -> None:
+        """Show how far the work is.
+
+        Args:
+            fraction: 0 to 1, or negative when unknown.
+            message: what is being done.
+        """
+        if not self._stream.isatty() or (time.monotonic() < self._next and fraction < 1):
+            return
+        self._next = time.monotonic() + _INTERVAL
+        line = f"{message} ({fraction:.0%})" if fraction >= 0 else message
+        self._stream.write(f"\r{line:<{self._width}}")
+        self._stream.flush()
+        self._width = len(line)
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Remove the line."""
+        if self._width:
+            self._stream.write(f"\r{'':<{self._width}}\r")
+            self._stream.flush()
+            self._width = 0
+
+
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--models-dir`` and ``--store-dir``.
+
+    Args:
+        parser: of a command.
+    """
+    folders = default_folders()
+    parser.add_argument("--models-dir", default="", metavar="DIR", help=f"folder of weight files ({folders.models})")
+    parser.add_argument(
+        "--store-dir", default="", metavar="DIR", help=f"folder of the embedding store ({folders.store})"
+    )
+
+
+def models_dir(args: argparse.Namespace) -> Path:
+    """Return the folder of weight files.
+
+    Args:
+        args: of a parser with :func:`add_folder_options`.
+    """
+    return chosen(str(args.models_dir), default_folders().models)
+
+
+def store_dir(args: argparse.Namespace) -> Path:
+    """Return the folder of the embedding store.
+
+    Args:
+        args: of a parser with :func:`add_folder_options`.
+    """
+    return chosen(str(args.store_dir), default_folders().store)
+
+
+def write(text: str) -> None:
+    """Write a line to stdout.
+
+    Args:
+        text: without the line's end.
+    """
+    sys.stdout.write(f"{text}\n")
+
+
+def write_json(message: object) -> None:
+    """Write a message as indented JSON to stdout.
+
+    Args:
+        message: a dataclass of :mod:`.messages`, or dicts and lists of such.
+    """
+    write(json.dumps(to_wire(message), indent=2, ensure_ascii=False))

@@ -1,0 +1,398 @@
+"""Fetching large published files: resumes, checks, and never leaves a half file under the final name.
+
+Bytes arrive in ``NAME.part``; a small ``NAME.part.json`` beside it remembers which version of the file on the server
+they are of. Only when size and SHA-256 are right does the part get its final name, in one step. Asking the user is the
+caller's job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import certifi
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError, LocationValueError, MaxRetryError, ProxyError, SSLError
+
+from ..models.errors import CancelledByUser, DownloadError
+from ..models.hashing import sha256_of
+from .progress import Progress
+
+CHUNK = 64 * 1024
+SPARE_BYTES = 64 * 1024 * 1024
+"""Left free on the disk."""
+
+_WATCH_SECONDS = 0.1
+_PARTIAL, _OK, _NOT_SATISFIABLE, _PROXY_LOGIN = 206, 200, 416, 407
+_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ELSEWHERE = "You can also fetch the file on another machine and load it from file."
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What is to be fetched.
+
+    Attributes:
+        url: http or https.
+        size_bytes: as published; 0 when unknown.
+        sha256: as published, hexadecimal; empty when unknown.
+        title: for messages.
+    """
+
+    url: str
+    size_bytes: int
+    sha256: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How it is fetched.
+
+    Attributes:
+        proxy: URL of an HTTP proxy, with user and password where needed; empty for none.
+        attempts: how often in a row a connection may fail without bringing a single byte.
+        connect_seconds: longest wait for a connection.
+        read_seconds: longest silence of the server.
+        pause_seconds: wait before the second attempt; doubles with each further one.
+        sleep: how to wait; tests wait less.
+    """
+
+    proxy: str = ""
+    attempts: int = 5
+    connect_seconds: float = 15.0
+    read_seconds: float = 15.0
+    pause_seconds: float = 0.5
+    sleep: Callable[[float], None] = time.sleep
+
+
+def download(remote: RemoteFile, target: Path, progress: Progress, transport: Transport | None = None) -> str:
+    """Fetch a file, continuing an earlier attempt where the server allows it.
+
+    Args:
+        remote: what to fetch.
+        target: final path. Its folder is made where needed; an existing file there is replaced at the very end.
+        progress: told the fraction; its ``check`` may stop the download, which keeps the part for the next attempt.
+        transport: proxy and patience.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        DownloadError: it cannot be had; the text says why and what to do.
+        CancelledByUser: from ``progress.check``.
+    """
+    if urlsplit(remote.url).scheme not in {"http", "https"}:
+        raise DownloadError(f"{remote.url!r} is no web address. Correct the mirror in SamTune's settings.")
+    part = _Part(target)
+    with _disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.discard_if_longer_than(remote.size_bytes)
+        _require_space(remote, part)
+        if not (remote.size_bytes and part.size == remote.size_bytes):
+            _Transfer(remote, part, progress, transport or Transport()).run()
+        return _finish(remote, part, target, progress)
+
+
+class _Part:
+    """The unfinished file and its note on the server's version."""
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.with_name(target.name + ".part")
+        self._note = target.with_name(target.name + ".part.json")
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def discard_if_longer_than(self, size: int) -> None:
+        if size and self.size > size:
+            self.discard()
+
+    def forget_note(self) -> None:
+        self._note.unlink(missing_ok=True)
+
+    def remember(self, url: str, validator: str) -> None:
+        self._note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+
+    def validator(self, url: str) -> str:
+        """Return what identifies the server's version, or an empty string if the part is of another address."""
+        try:
+            note: object = json.loads(self._note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ""
+        if not isinstance(note, dict) or note.get("url") != url:
+            return ""
+        return str(note.get("validator", ""))
+
+
+class _Retry(Exception):  # noqa: N818 - never leaves this module
+    """An attempt failed in a way that may pass."""
+
+
+class _Transfer:
+    """One download: attempts until the part is whole."""
+
+    def __init__(self, remote: RemoteFile, part: _Part, progress: Progress, transport: Transport) -> None:
+        self._remote = remote
+        self._part = part
+        self._progress = progress
+        self._transport = transport
+        self._total = remote.size_bytes
+        self._host = urlsplit(remote.url).netloc.rpartition("@")[2]
+
+    def run(self) -> None:
+        """Fetch what is missing.
+
+        Raises:
+            DownloadError: it cannot be had.
+            CancelledByUser: from ``progress.check``.
+        """
+        failures = 0
+        with _pool(self._transport) as pool:
+            while True:
+                self._progress.check()
+                before = self._part.size
+                try:
+                    self._attempt(pool)
+                except _Retry as error:
+                    failures = 1 if self._part.size > before else failures + 1
+                    if failures >= self._transport.attempts:
+                        raise self._given_up(error) from error
+                    self._wait(self._transport.pause_seconds * 2 ** (failures - 1))
+                else:
+                    return
+
+    def _given_up(self, error: _Retry) -> DownloadError:
+        kept = " What has arrived is kept: the next attempt continues from there." if self._part.size else ""
+        return DownloadError(
+            f"{self._remote.title} could not be downloaded: no lasting connection to {self._host}. Check the internet "
+            f"connection and the proxy in SamTune's settings.{kept} {_ELSEWHERE}",
+            f"{self._remote.url}: {error}",
+        )
+
+    def _wait(self, seconds: float) -> None:
+        step = 0.1
+        self._report("Connection lost, trying again")
+        while seconds > 0:
+            self._progress.check()
+            self._transport.sleep(min(step, seconds))
+            seconds -= step
+
+    def _attempt(self, pool: urllib3.PoolManager) -> None:
+        have = self._part.size
+        validator = self._part.validator(self._remote.url) if have else ""
+        headers = {"Accept-Encoding": "identity", "User-Agent": "SamTune"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            if validator:
+                headers["If-Range"] = validator
+        with self._request(pool, headers) as response:
+            if response.status == _NOT_SATISFIABLE:
+                self._part.discard()
+                raise _Retry("the server's file is shorter than the part")
+            append = response.status == _PARTIAL
+            if append and _range_start(response.headers.get("Content-Range", "")) != have:
+                self._part.discard()
+                raise _Retry("the server sent another range than asked for")
+            self._check_total(response, have if append else 0)
+            self._part.remember(self._remote.url, _validator_of(response))
+            self._receive(response, append=append)
+
+    @contextlib.contextmanager
+    def _request(self, pool: urllib3.PoolManager, headers: dict[str, str]) -> Iterator[urllib3.HTTPResponse]:
+        try:
+            answer = pool.request("GET", self._remote.url, headers=headers, preload_content=False, retries=_redirects())
+        except HTTPError as error:
+            raise self._connection_error(error) from error
+        response = cast("urllib3.HTTPResponse", answer)  # what HTTP/1.1 gives
+        try:
+            self._check_status(response.status)
+            yield response
+        except HTTPError as error:
+            raise self._connection_error(error) from error
+        finally:
+            # Not released to the pool: an answer that was not read to its end would spoil the next request.
+            response.close()
+
+    def _connection_error(self, error: HTTPError) -> Exception:
+        reason: BaseException = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+        if isinstance(reason, SSLError):
+            return DownloadError(
+                f"The connection to {self._host} is not trusted: its certificate was refused. If your network "
+                f"inspects traffic, ask for a mirror inside it and enter that in SamTune's settings. {_ELSEWHERE}",
+                f"{self._remote.url}: {reason}",
+            )
+        if isinstance(reason, ProxyError) and str(_PROXY_LOGIN) in str(reason.original_error):
+            return DownloadError(
+                "The proxy asks for a user name and password. Enter them in the proxy address in SamTune's settings.",
+                f"{self._remote.url}: {reason}",
+            )
+        return _Retry(f"{type(reason).__name__}: {reason}")
+
+    def _check_status(self, status: int) -> None:
+        if status in {_OK, _PARTIAL, _NOT_SATISFIABLE}:
+            return
+        if status in _WORTH_RETRYING:
+            raise _Retry(f"HTTP status {status}")
+        raise DownloadError(
+            f"{self._host} does not give out {self._remote.title} (HTTP status {status}). Check the mirror in "
+            f"SamTune's settings. {_ELSEWHERE}",
+            f"{self._remote.url}: HTTP status {status}",
+        )
+
+    def _check_total(self, response: urllib3.HTTPResponse, offset: int) -> None:
+        """Refuse another file (a login page, an error page, a moved mirror) before a byte of it is written."""
+        length = response.headers.get("Content-Length", "")
+        if not length.isdigit():
+            return
+        total = offset + int(length)
+        if self._remote.size_bytes and total != self._remote.size_bytes:
+            raise DownloadError(
+                f"{self._host} offers another file in place of {self._remote.title}: {total} bytes instead of "
+                f"{self._remote.size_bytes}. Check the mirror and whether your network asks you to sign in. "
+                f"{_ELSEWHERE}",
+                self._remote.url,
+            )
+        self._total = total
+
+    def _receive(self, response: urllib3.HTTPResponse, *, append: bool) -> None:
+        with self._part.path.open("ab" if append else "wb") as stream, _interruptible(response, self._progress):
+            while piece := response.read1(CHUNK):
+                stream.write(piece)
+                if self._total and stream.tell() > self._total:
+                    break
+                self._report(f"Downloading {self._remote.title}", stream.tell())
+                self._progress.check()
+        if self._total and self._part.size < self._total:
+            raise _Retry(f"connection closed after {self._part.size} of {self._total} bytes")
+
+    def _report(self, message: str, have: int | None = None) -> None:
+        done = self._part.size if have is None else have
+        megabytes = f"{done / 1e6:.0f} of {self._total / 1e6:.0f} MB" if self._total else f"{done / 1e6:.0f} MB"
+        self._progress.report(done / self._total if self._total else -1.0, f"{message}: {megabytes}")
+
+
+@contextlib.contextmanager
+def _interruptible(response: urllib3.HTTPResponse, progress: Progress) -> Iterator[None]:
+    """End a read that waits for a silent server when the user cancels; the reader then sees a closed connection."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_WATCH_SECONDS):
+            try:
+                progress.check()
+            except CancelledByUser:
+                response.shutdown()
+                return
+
+    watcher = threading.Thread(target=watch, name="samtune-download-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _finish(remote: RemoteFile, part: _Part, target: Path, progress: Progress) -> str:
+    """Check the whole part and give it its final name."""
+    progress.report(1.0, f"Checking {remote.title}")
+    found = sha256_of(part.path, progress.check)
+    size = part.size
+    if (remote.sha256 and found != remote.sha256) or (remote.size_bytes and size != remote.size_bytes):
+        part.discard()
+        raise DownloadError(
+            f"What {urlsplit(remote.url).hostname} sent is not the published file of {remote.title}; it was deleted. "
+            f"Try again, with another mirror if it happens twice. {_ELSEWHERE}",
+            f"{remote.url}: {size} bytes, SHA-256 {found}; expected {remote.size_bytes} bytes, {remote.sha256}",
+        )
+    with part.path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    part.path.replace(target)
+    part.forget_note()
+    return found
+
+
+def require_space(folder: Path, needed: int, title: str) -> None:
+    """Check that a folder's disk has room, with a little to spare.
+
+    Args:
+        folder: an existing folder.
+        needed: bytes still to be written.
+        title: of what is to be written, for the message.
+
+    Raises:
+        DownloadError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed and free < needed + SPARE_BYTES:
+        raise DownloadError(
+            f"{title} needs {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free in {folder}. Free some "
+            "space, or choose another folder for models in SamTune's settings."
+        )
+
+
+def _require_space(remote: RemoteFile, part: _Part) -> None:
+    require_space(part.path.parent, max(0, remote.size_bytes - part.size), remote.title)
+
+
+def _pool(transport: Transport) -> urllib3.PoolManager:
+    timeout = urllib3.Timeout(connect=transport.connect_seconds, read=transport.read_seconds)
+    # The machine's own authorities know a company's; the public ones help a Python that finds none on the machine.
+    trust = urllib3.util.create_urllib3_context()
+    trust.load_default_certs()
+    trust.load_verify_locations(certifi.where())
+    if not transport.proxy:
+        return urllib3.PoolManager(timeout=timeout, ssl_context=trust)
+    try:
+        proxy = urllib3.util.parse_url(transport.proxy)
+        login = urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
+        return urllib3.ProxyManager(transport.proxy, proxy_headers=login, timeout=timeout, ssl_context=trust)
+    except (LocationParseError, LocationValueError, HTTPError) as error:
+        raise DownloadError(
+            "The proxy address cannot be used. Write it as http://host:port in SamTune's settings.",
+            type(error).__name__,  # not its text, which may hold the password
+        ) from error
+
+
+def _redirects() -> urllib3.Retry:
+    return urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
+
+
+def _range_start(content_range: str) -> int:
+    """Return the first byte's position in ``bytes 100-199/200``; -1 if it is not of that form."""
+    unit, _, rest = content_range.partition(" ")
+    start = rest.partition("-")[0]
+    return int(start) if unit == "bytes" and start.isdigit() else -1
+
+
+def _validator_of(response: urllib3.HTTPResponse) -> str:
+    """Return what If-Range may carry: a strong entity tag, else the date."""
+    tag = str(response.headers.get("ETag", ""))
+    return tag if tag and not tag.startswith("W/") else str(response.headers.get("Last-Modified", ""))
+
+
+@contextlib.contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DownloadError(
+            f"{target.name} cannot be written to {target.parent}: {error.strerror or error}. Choose another folder "
+            "for models in SamTune's settings.",
+            f"{target}: {error!r}",
+        ) from error
