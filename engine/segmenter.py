@@ -1,0 +1,385 @@
+"""The service behind ``raster/open``, ``crop/prepare`` and ``segment``: raster, embedding store, model and outlines joined.
+
+Requests are stateless; what is remembered between them (open rasters, embeddings, decoder answers) only saves time.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.errors import PromptError, RasterError
+from . import outlines
+from .crops import Crop, CropFrame, RasterFrame, clamp_level, crop_at, crop_holding
+from .messages import (
+    Empty,
+    OutlineOptions,
+    PrepareParams,
+    PrepareResult,
+    Prompt,
+    RasterInfo,
+    RasterSpec,
+    SegmentParams,
+    SegmentResult,
+)
+from .png import encode_png, thumbnail
+from .progress import Progress
+from .prompting import Answer, Doubt, PromptList, PromptMemory
+from .raster_source import RasterSource
+from .store import EmbeddingKey, EmbeddingStore, StoredCrop
+
+if TYPE_CHECKING:
+    from ..models.promptable import PromptableModel
+
+OPEN_RASTERS = 8
+"""Rasters kept open."""
+
+DOUBTS: dict[Doubt, str] = {
+    Doubt.EMPTY: "The model finds no object here. Click nearer to the object's middle, or draw a box around it.",
+    Doubt.WHOLE: "The model sees no border in this view. Choose a coarser level to show it more, or draw a box.",
+    Doubt.UNSURE: "The model is not sure of any object here. Draw a box around it, or try another level.",
+}
+CORRECTED_AWAY = "Nothing is left after this click. Undo it and click elsewhere."
+
+
+class Models(Protocol):
+    """The part of ``ModelService`` that is used here."""
+
+    def get(self, name: str) -> PromptableModel:
+        """Return a loaded model; raises ModelMissingError."""
+
+
+@dataclass
+class _Work:
+    """What one request needs all along.
+
+    Attributes:
+        seconds: time spent per step.
+    """
+
+    source: RasterSource
+    model: PromptableModel
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, fraction: float, message: str) -> Iterator[None]:
+        """Check for a cancel, report, and time what the block does."""
+        self.progress.check()
+        self.progress.report(fraction, message)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Segmenter:
+    """Opens rasters, encodes crops, segments objects. For one thread."""
+
+    def __init__(self, models: Models, store: EmbeddingStore) -> None:
+        """Join the parts.
+
+        Args:
+            models: gives loaded models by name.
+            store: of embeddings.
+        """
+        self._models = models
+        self._store = store
+        self._memory = PromptMemory()
+        self._sources: OrderedDict[RasterSpec, RasterSource] = OrderedDict()
+
+    def open(self, spec: RasterSpec, progress: Progress) -> RasterInfo:
+        """Open a raster and fill in the defaults of its spec.
+
+        Args:
+            spec: path or GDAL URI, with or without bands and stretch.
+            progress: asked for a cancel.
+
+        Returns:
+            The raster as found.
+
+        Raises:
+            RasterError: it cannot be opened or used.
+        """
+        progress.check()
+        progress.report(-1.0, "Opening the raster")
+        return self._source(spec).info
+
+    def prepare(self, params: PrepareParams, progress: Progress) -> PrepareResult:
+        """Encode the crop around a place unless that was done before.
+
+        Args:
+            params: place, level, and whether a thumbnail is wanted.
+            progress: hears of the steps; may cancel.
+
+        Returns:
+            The crop, and whether its embedding is in the store.
+
+        Raises:
+            RasterError: the raster cannot be read, or the crop has no data.
+            PromptError: the place is beyond the raster.
+            ModelMissingError: the model's weights are not on this machine.
+        """
+        work = self._work(params.raster, params.model, progress)
+        raster = work.source.frame
+        pixel = _on_raster(raster, np.array([[params.x, params.y]]), "The place")[0]
+        crop = crop_at(raster, _input_size(work), params.level, (float(pixel[0]), float(pixel[1])))
+        picture = self._picture(work, crop) if params.thumbnail > 0 else None
+        found = self._embedding(work, crop, cached_only=params.cached_only, picture=picture)
+        png = b""
+        if picture is not None:
+            png = encode_png(thumbnail(picture.image, picture.valid, params.thumbnail))
+        return PrepareResult(
+            level=crop.level,
+            crop=CropFrame(raster, crop).corners,
+            ready=found is not None,
+            source=found.source if found else "",
+            seconds=work.seconds,
+            thumbnail_png=base64.b64encode(png).decode(),
+        )
+
+    def segment(self, params: SegmentParams, progress: Progress) -> SegmentResult:
+        """Outline one object.
+
+        The first prompt (of a box: its centre) chooses the crop; if that does not hold all prompts, the crop around them
+        at the finest level from the asked-for one that does is taken.
+
+        Args:
+            params: all prompts of the object, in the order given.
+            progress: hears of the steps; may cancel.
+
+        Returns:
+            The outline, or why there is none.
+
+        Raises:
+            PromptError: a prompt is beyond the raster or on nodata, or there is no positive one to begin with.
+            RasterError: the raster cannot be read.
+            ModelMissingError: the model's weights are not on this machine.
+        """
+        work = self._work(params.raster, params.model, progress)
+        place = _locate(work.source.frame, _input_size(work), params)
+        found = self._embedding(work, place.frame.crop, cached_only=params.cached_only, prompts=place.prompts)
+        if found is None:
+            return _without_outline(Empty.COLD, place, work, "", "This part of the raster is not encoded yet.")
+        with work.step("decode", 0.9, "Segmenting"):
+            answer = self._memory.answer(
+                work.model,
+                found.digest,
+                found.crop.embedding,
+                _covered(found.crop),
+                place.prompts,
+                progress.check,
+            )
+        if answer.doubt is not Doubt.NONE:
+            return _without_outline(Empty.NOTHING, place, work, found.source, _why(answer, place.prompts))
+        return _outline(answer, found, place, work, params.outline)
+
+    def forget(self) -> None:
+        """Drop remembered answers and open rasters; used with clearing the store."""
+        self._memory.clear()
+        while self._sources:
+            self._sources.popitem()[1].close()
+
+    def _source(self, spec: RasterSpec) -> RasterSource:
+        """Return the open raster of a spec, opened anew when its file changed."""
+        known = self._sources.get(spec)
+        if known is not None:
+            if known.is_current():
+                self._sources.move_to_end(spec)
+                return known
+            self._sources.pop(spec).close()
+        source = self._sources[spec] = RasterSource(spec)
+        while len(self._sources) > OPEN_RASTERS:
+            self._sources.popitem(last=False)[1].close()
+        return source
+
+    def _work(self, spec: RasterSpec, model: str, progress: Progress) -> _Work:
+        progress.check()
+        return _Work(self._source(spec), self._models.get(model), progress)
+
+    def _picture(self, work: _Work, crop: Crop) -> _Picture:
+        with work.step("read", 0.05, "Reading the raster"):
+            pixels = work.source.read(crop, work.progress.check)
+            return _Picture(work.source.picture(pixels), pixels.valid)
+
+    def _embedding(
+        self,
+        work: _Work,
+        crop: Crop,
+        *,
+        cached_only: bool,
+        picture: _Picture | None = None,
+        prompts: PromptList | None = None,
+    ) -> _Found | None:
+        """Return a crop's embedding, encoded now if need be; prompts are first checked to lie on data."""
+        card = work.model.card
+        key = EmbeddingKey.of(work.source.info.fingerprint, work.source.info.spec, crop, card.sha256 or card.name)
+        stored = self._store.get(key)
+        if stored is not None:
+            _check_on_data(stored[0].valid, prompts)
+            return _Found(*stored, key.digest)
+        if cached_only:
+            return None
+        picture = picture or self._picture(work, crop)
+        _check_on_data(picture.valid, prompts)
+        if not picture.valid.any():
+            raise RasterError("The raster has no data here. Go to a part of it that has.")
+        with work.step("encode", 0.2, "Encoding this part of the raster (once per place)"):
+            embedding = work.model.encode(picture.image, picture.valid, work.progress.check)
+        fresh = StoredCrop(embedding, None if picture.valid.all() else picture.valid)
+        self._store.put(key, fresh)
+        return _Found(fresh, "encoder", key.digest)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """(S, S, 3) uint8 RGB and (S, S) bool."""
+
+    image: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An embedding, where it came from, and its key."""
+
+    crop: StoredCrop
+    source: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the object is looked for, and the prompts in input pixels of that crop."""
+
+    frame: CropFrame
+    prompts: PromptList
+
+
+def _input_size(work: _Work) -> int:
+    return work.model.card.input_size
+
+
+def _locate(raster: RasterFrame, size: int, params: SegmentParams) -> _Place:
+    """Choose the crop for all prompts and bring them into its coordinates."""
+    _check_order(params.points, params.box)
+    points = _on_raster(raster, np.array([[point.x, point.y] for point in params.points]).reshape(-1, 2), "A point")
+    box = _box_on_raster(raster, params.box)
+    every = np.concatenate([points, box])
+    anchor = box.mean(axis=0) if len(box) else points[0]
+    level = clamp_level(raster, size, params.level)
+    frame = CropFrame(raster, crop_holding(raster, size, level, (float(anchor[0]), float(anchor[1])), every))
+    inside = (every - [frame.crop.col, frame.crop.row]) / frame.crop.scale
+    clicks = tuple(
+        (float(x), float(y), point.positive) for (x, y), point in zip(inside[: len(points)], params.points, strict=True)
+    )
+    corners = inside[len(points) :]
+    bounds = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()) if len(box) else None
+    return _Place(frame, PromptList(clicks, bounds))
+
+
+def _check_order(points: tuple[Prompt, ...], box: tuple[tuple[float, float], ...]) -> None:
+    if not box and not points:
+        raise PromptError("There is nothing to segment by. Click a point on the object, or draw a box around it.")
+    if not box and not points[0].positive:
+        raise PromptError(
+            "The first click must be on the object. Click it, then click away what does not belong to it."
+        )
+
+
+def _on_raster(raster: RasterFrame, points: NDArray[np.float64], what: str) -> NDArray[np.float64]:
+    """Return (n, 2) column, row of map points, or raise when one is beyond the raster."""
+    pixels = raster.to_pixel(points)
+    if not (np.isfinite(pixels).all() and raster.contains(pixels).all()):
+        raise PromptError(f"{what} lies outside the raster. Click within the layer.")
+    return pixels
+
+
+def _box_on_raster(raster: RasterFrame, box: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
+    """Return two opposite corners of a box in pixels, cut to the raster: (2, 2), or (0, 2) without a box."""
+    if not box:
+        return np.zeros((0, 2))
+    pixels = raster.to_pixel(np.array(box, np.float64))
+    low = np.maximum(pixels.min(axis=0), 0.0)
+    high = np.minimum(pixels.max(axis=0), [raster.width, raster.height])
+    if not (low < high).all():
+        raise PromptError("The box is empty or lies outside the raster. Draw it around an object within the layer.")
+    return np.stack([low, high])
+
+
+def _check_on_data(valid: NDArray[np.bool_] | None, prompts: PromptList | None) -> None:
+    if valid is None or prompts is None:
+        return
+    last = len(valid) - 1
+    for x, y, positive in prompts.points:
+        if positive and not valid[min(int(y), last), min(int(x), last)]:
+            raise PromptError("The raster has no data at this point. Click where it has.")
+
+
+def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
+    """Bring validity to the grid of the logits, a quarter of the input: a cell with any data counts."""
+    cells = 4 * crop.embedding.shape[1]
+    if crop.valid is None:
+        return np.ones((cells, cells), bool)
+    share = len(crop.valid) // cells
+    covered: NDArray[np.bool_] = crop.valid.reshape(cells, share, cells, share).any(axis=(1, 3))
+    return covered
+
+
+def _why(answer: Answer, prompts: PromptList) -> str:
+    if answer.doubt is Doubt.EMPTY and prompts.shorter is not None:
+        return CORRECTED_AWAY
+    return DOUBTS[answer.doubt]
+
+
+def _without_outline(empty: Empty, place: _Place, work: _Work, source: str, message: str) -> SegmentResult:
+    return SegmentResult(
+        empty=empty,
+        wkb="",
+        score=0.0,
+        area=0.0,
+        touches_edge=False,
+        level=place.frame.crop.level,
+        crop=place.frame.corners,
+        source=source,
+        seconds=work.seconds,
+        message=message,
+    )
+
+
+def _outline(answer: Answer, found: _Found, place: _Place, work: _Work, options: OutlineOptions) -> SegmentResult:
+    frame, size = place.frame, place.frame.crop.size
+    cell = size / answer.logits.shape[1]
+    points = place.prompts.points
+    prompts = outlines.InputPrompts(
+        np.array([point[:2] for point in points if point[2]]).reshape(-1, 2),
+        np.array([point[:2] for point in points if not point[2]]).reshape(-1, 2),
+        place.prompts.box,
+    )
+    with work.step("outline", 0.95, "Tracing the outline"):
+        traced = outlines.clip_to_valid(outlines.trace(answer.logits, size), frame, found.crop.valid)
+        kept = outlines.select_parts(traced, prompts, cell)
+        ground = outlines.to_map(kept, frame, options)
+    if ground.is_empty:
+        message = CORRECTED_AWAY if place.prompts.shorter is not None else DOUBTS[Doubt.EMPTY]
+        return _without_outline(Empty.NOTHING, place, work, found.source, message)
+    return SegmentResult(
+        empty=Empty.NONE,
+        wkb=ground.wkb_hex,
+        score=answer.score,
+        area=float(ground.area),
+        touches_edge=outlines.touches_edge(kept, frame, cell),
+        level=frame.crop.level,
+        crop=frame.corners,
+        source=found.source,
+        seconds=work.seconds,
+    )
