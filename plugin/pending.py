@@ -96,3 +96,10 @@ class PendingRequest:
         """End with an error or as cancelled; does nothing when it has ended already."""
         if not self._future.done():
             self._future.set_exception(error)
+
+
+def cancelled_request(method: Method) -> PendingRequest:
+    """Return a request that has ended as cancelled, for when there is nobody to ask any more."""
+    pending = PendingRequest(0, method, None, lambda _: None)
+    pending.fail(CancelledByUser())
+    return pending

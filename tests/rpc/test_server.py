@@ -57,7 +57,9 @@ def wire() -> Iterator[Wire]:
     yield made
     watchdog.cancel()
     made.process.kill()
-    made.process.communicate()
+    made.process.wait()
+    for stream in (made.process.stdout, made.process.stderr):
+        stream.close()
 
 
 def segment(milliseconds: int) -> object:
