@@ -28,7 +28,8 @@ REFERENCE_SIZE = 512
 """Input size for which a raster's levels are announced before a model is chosen (the smallest in the registry)."""
 
 HOLD_MARGIN = 1 / 32
-"""Share of a crop's side that prompts keep from its border, so that the model sees a little of what lies around them."""
+"""Share of a crop's side that prompts keep from its border, so that the model sees a little of what lies around
+them."""
 
 Points = NDArray[np.float64]
 """(n, 2) float64: x, y or column, row."""
@@ -107,8 +108,7 @@ class RasterFrame:
         Returns:
             (n,) bool.
         """
-        inside: NDArray[np.bool_] = ((pixels >= 0.0) & (pixels <= [self.width, self.height])).all(axis=1)
-        return inside
+        return np.asarray(((pixels >= 0.0) & (pixels <= [self.width, self.height])).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -273,9 +273,9 @@ def level_for_object(raster: RasterFrame, size: int, extent: float, share: float
 def crop_at(raster: RasterFrame, size: int, level: int, pixel: tuple[float, float]) -> Crop:
     """Return the crop that serves a place.
 
-    Crops start at multiples of half their side, counted from the raster's first corner, so that nearby places share one.
-    The place lies in the crop's central half, except near the raster's edges, where the last crop is moved back until it
-    ends (to less than one input pixel) with the raster.
+    Crops start at multiples of half their side, counted from the raster's first corner, so that nearby places share
+    one. The place lies in the crop's central half, except near the raster's edges, where the last crop is moved back
+    until it ends (to less than one input pixel) with the raster.
 
     Args:
         raster: the raster.
@@ -313,8 +313,8 @@ def _origin(position: float, extent: int, side: int, grain: int) -> int:
 def crop_holding(raster: RasterFrame, size: int, level: int, anchor: tuple[float, float], pixels: Points) -> Crop:
     """Return the crop for all prompts of one object.
 
-    The first prompt decides. Only where its crop does not hold all prompts, the crop around their middle is taken, at the
-    finest level from the asked-for one that holds them.
+    The first prompt decides. Only where its crop does not hold all prompts, the crop around their middle is taken,
+    at the finest level from the asked-for one that holds them.
 
     Args:
         raster: the raster.

@@ -6,7 +6,9 @@ Geometry is in input pixels until :func:`to_map`; see :mod:`.crops` for the coor
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import shapely
@@ -56,13 +58,13 @@ def trace(logits: NDArray[np.float32], size: int) -> MultiPolygon:
     field = np.nan_to_num(logits.astype(np.float64), nan=-1.0, posinf=1e6, neginf=-1e6)
     if not (field > 0).any():
         return MultiPolygon()
-    # One ring of copies carries the outline straight on beyond the border, a second one closes it there; clipping to the
-    # square afterwards leaves exact edges and corners.
+    # One ring of copies carries the outline straight on beyond the border, a second one closes it there; clipping to
+    # the square afterwards leaves exact edges and corners.
     padded = np.pad(np.pad(field, 1, mode="edge"), 1, constant_values=-1.0)
     xs = (np.arange(-2, width + 2) + 0.5) * (size / width)
     ys = (np.arange(-2, height + 2) + 0.5) * (size / height)
     generator = contour_generator(xs, ys, padded, fill_type=FillType.OuterOffset)
-    points, offsets = generator.filled(0.0, np.inf)
+    points, offsets = cast("tuple[list[NDArray[np.float64]], list[NDArray[np.uint32]]]", generator.filled(0.0, np.inf))
     polygons = [_polygon(ring, offset) for ring, offset in zip(points, offsets, strict=True)]
     whole = _polygonal(shapely.MultiPolygon([item for item in polygons if item is not None]))
     border = (field[[0, -1], :] > 0).any() or (field[:, [0, -1]] > 0).any()
@@ -70,7 +72,7 @@ def trace(logits: NDArray[np.float32], size: int) -> MultiPolygon:
 
 
 def _polygon(points: NDArray[np.float64], offsets: NDArray[np.uint32]) -> Polygon | None:
-    rings = [points[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True) if end - start >= 4]
+    rings = [points[start:end] for start, end in itertools.pairwise(offsets) if end - start >= 4]
     return Polygon(rings[0], rings[1:]) if rings else None
 
 
@@ -98,16 +100,16 @@ def clip_to_valid(outline: MultiPolygon, frame: CropFrame, valid: NDArray[np.boo
     if part.all():
         return outline
     holes = [shape(geometry) for geometry, _ in shapes((~part).astype(np.uint8), mask=~part)]
-    gone = shapely.transform(shapely.union_all(holes), lambda xy: xy + [int(left), int(top)])
+    gone = shapely.transform(shapely.union_all(holes), lambda xy: xy + np.array([int(left), int(top)]))
     return _polygonal(shapely.difference(outline, gone))
 
 
 def select_parts(outline: MultiPolygon, prompts: InputPrompts, cell: float) -> MultiPolygon:
     """Keep the parts of a mask that belong to the object, drop specks.
 
-    Kept are the parts that a positive click touches; without clicks the largest part in the box. Other parts stay when they
-    have at least a tenth of the largest kept part's area, are no farther from a kept part than the side of a square of its
-    area, and have their centre in the box if there is one. A part under a negative click never stays.
+    Kept are the parts that a positive click touches; without clicks the largest part in the box. Other parts stay
+    when they have at least a tenth of the largest kept part's area, are no farther from a kept part than the side of
+    a square of its area, and have their centre in the box if there is one. A part under a negative click never stays.
 
     Args:
         outline: in input pixels.

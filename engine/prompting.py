@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WHOLE_CROP = 0.92
-"""A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the background."""
+"""A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the
+background."""
 
 LEAST_IOU = 0.25
 """A mask whose predicted IoU is below this is a guess."""
@@ -22,7 +23,8 @@ LEAST_STABILITY = 0.3
 """Below the one, a mask must also be stable: cells with logits above +1 over those above -1 must reach the other."""
 
 REMEMBERED = 256
-"""Decoder answers kept, 64 KiB each at an input size of 512: a few objects' prompts and what the pointer hovered over."""
+"""Decoder answers kept, 64 KiB each at an input size of 512: a few objects' prompts and what the pointer hovered
+over."""
 
 
 class DecodedMasks(Protocol):
@@ -73,7 +75,7 @@ class PromptList:
         return None
 
 
-class Doubt(str, Enum):
+class Doubt(Enum):
     """Why a mask should not be shown, or that it may."""
 
     NONE = "none"
@@ -186,9 +188,9 @@ def choose(decoded: DecodedMasks, covered: NDArray[np.bool_], prompts: PromptLis
     """Choose among the decoder's masks and judge the chosen one.
 
     The best predicted IoU wins among the masks that nothing speaks against. Against a mask speaks: that it is empty or
-    misses a positive click; after a first click, that it covers nearly the whole crop; or that the model itself is unsure
-    of it. If something speaks against all, an unsure one before the others is remembered with that doubt, so that a
-    correction can build on it.
+    misses a positive click; after a first click, that it covers nearly the whole crop; or that the model itself is
+    unsure of it. If something speaks against all, an unsure one before the others is remembered with that doubt, so
+    that a correction can build on it.
 
     Args:
         decoded: one or three masks.

@@ -27,8 +27,8 @@ class BandChoice:
 def choose_bands(asked: tuple[int, ...], interpretation: tuple[str, ...]) -> BandChoice:
     """Choose the bands shown to the model as red, green and blue.
 
-    Without a wish: the bands that the raster calls red, green and blue; else the colour table of a palette; else the first
-    three bands that are not transparency; with fewer than three, the first one in grey.
+    Without a wish: the bands that the raster calls red, green and blue; else the colour table of a palette; else the
+    first three bands that are not transparency; with fewer than three, the first one in grey.
 
     Args:
         asked: band numbers counted from 1: none, one or three.
@@ -51,8 +51,8 @@ def choose_bands(asked: tuple[int, ...], interpretation: tuple[str, ...]) -> Ban
         raise RasterError("The raster has only a transparency band. Choose another layer.")
     if len(colour) >= 3:
         note = (
-            f"The raster has {len(colour)} bands and does not name red, green and blue: bands {colour[0]}, {colour[1]} and "
-            f"{colour[2]} are used. Choose others where those suit your objects better."
+            f"The raster has {len(colour)} bands and does not name red, green and blue: bands {colour[0]}, {colour[1]} "
+            f"and {colour[2]} are used. Choose others where those suit your objects better."
         )
         return BandChoice(colour[:3], palette=False, notes=(note,))
     note = f"Band {colour[0]} is shown to the model in grey."

@@ -38,8 +38,8 @@ LARGE = 8192
 
 SAMPLE_SIDE = 1024
 SAMPLE_PIXELS = 4_000_000
-"""The stretch is computed from a decimated read of up to 1024 x 1024 pixels where overviews make that cheap or the raster
-has at most this many pixels; from small windows all over the raster otherwise."""
+"""The stretch is computed from a decimated read of up to 1024 x 1024 pixels where overviews make that cheap or the
+raster has at most this many pixels; from small windows all over the raster otherwise."""
 
 STRIP_PIXELS = 8_000_000
 """Raster pixels read between two looks at the cancel flag."""
@@ -110,8 +110,8 @@ class RasterSource:
     def read(self, crop: Crop, check: Callable[[], None]) -> CropPixels:
         """Read a crop at its level.
 
-        Coarse levels average the raster's pixels (from overviews where there are any), fine ones interpolate; input pixel
-        (i, j) covers exactly its share of the ground in both cases. Colour tables are sampled, never averaged.
+        Coarse levels average the raster's pixels (from overviews where there are any), fine ones interpolate; input
+        pixel (i, j) covers exactly its share of the ground in both cases. Colour tables are sampled, never averaged.
 
         Args:
             crop: of this raster.
@@ -158,7 +158,7 @@ class RasterSource:
         return np.result_type(*(np.dtype(self._dataset.dtypes[band - 1]) for band in self._choice.bands))
 
     def _strip(self, crop: Crop) -> int:
-        """Output rows per read. Overviews make reads cheap; interpolation needs its neighbours: one read for all then."""
+        """Output rows per read: all where overviews make reads cheap, or where interpolation needs its neighbours."""
         if crop.level <= 0 or self._dataset.overviews(self._choice.bands[0]):
             return crop.size
         return max(1, int(STRIP_PIXELS / (crop.side * crop.scale)))
@@ -321,8 +321,8 @@ def _refuse_unusable(dataset: DatasetReader) -> None:
         )
     if dataset.transform.is_identity and dataset.gcps[0]:
         raise RasterError(
-            "The raster is located by ground control points only. Warp it first (Raster > Projections > Warp), then use "
-            "the result."
+            "The raster is located by ground control points only. Warp it first (Raster > Projections > Warp), "
+            "then use the result."
         )
 
 

@@ -1,4 +1,4 @@
-"""The service behind ``raster/open``, ``crop/prepare`` and ``segment``: raster, embedding store, model and outlines joined.
+"""The service behind ``raster/open``, ``crop/prepare`` and ``segment``: joins raster, store, model and outlines.
 
 Requests are stateless; what is remembered between them (open rasters, embeddings, decoder answers) only saves time.
 """
@@ -150,8 +150,8 @@ class Segmenter:
     def segment(self, params: SegmentParams, progress: Progress) -> SegmentResult:
         """Outline one object.
 
-        The first prompt (of a box: its centre) chooses the crop; if that does not hold all prompts, the crop around them
-        at the finest level from the asked-for one that does is taken.
+        The first prompt (of a box: its centre) chooses the crop; if that does not hold all prompts, the crop around
+        them at the finest level from the asked-for one that does is taken.
 
         Args:
             params: all prompts of the object, in the order given.
@@ -331,8 +331,7 @@ def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
     if crop.valid is None:
         return np.ones((cells, cells), bool)
     share = len(crop.valid) // cells
-    covered: NDArray[np.bool_] = crop.valid.reshape(cells, share, cells, share).any(axis=(1, 3))
-    return covered
+    return np.asarray(crop.valid.reshape(cells, share, cells, share).any(axis=(1, 3)))
 
 
 def _why(answer: Answer, prompts: PromptList) -> str:

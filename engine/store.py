@@ -1,7 +1,7 @@
 """The embedding store: what the image encoder made of a crop, kept in memory and on disk.
 
-Two engine processes may share the folder: files are written under another name and moved into place, verified on reading,
-and evicted by the time of their last use. A file that anything else put into the folder is never touched.
+Two engine processes may share the folder: files are written under another name and moved into place, verified on
+reading, and evicted by the time of their last use. A file that anything else put into the folder is never touched.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ class EmbeddingStore:
             self._write(digest, crop)
         except OSError as error:
             self.warning = (
-                f"Embeddings cannot be saved in {self.folder} (disk full?). SamTune goes on without; free some space, or "
-                "choose another folder in the settings."
+                f"Embeddings cannot be saved in {self.folder} (disk full?). SamTune goes on without; free some space, "
+                "or choose another folder in the settings."
             )
             _log.warning("%s %s", self.warning, error)
 

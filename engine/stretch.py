@@ -1,4 +1,4 @@
-"""Raster values to the 8-bit picture that the model sees: one stretch for the whole layer, so that neighbouring crops agree."""
+"""Raster values to the 8-bit picture that the model sees: one stretch for the whole layer, so that crops agree."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ EIGHT_BIT: tuple[float, float] = (0.0, 255.0)
 def robust(sample: NDArray[np.generic]) -> Stretch:
     """Find the stretch of a layer from a sample of it.
 
-    Values of more than 8 bits: the 2nd and the 98th percentile of each band by itself. 8-bit values are mostly photographs
-    that somebody has balanced already: if the bounds of all bands together span at least 96 grey values, the picture is
-    shown as it is; if less, all bands get the same bounds (widened to at least 32 values), which keeps the colours.
-    A constant band becomes mid-grey.
+    Values of more than 8 bits: the 2nd and the 98th percentile of each band by itself. 8-bit values are mostly
+    photographs that somebody has balanced already: if the bounds of all bands together span at least 96 grey values,
+    the picture is shown as it is; if less, all bands get the same bounds (widened to at least 32 values), which
+    keeps the colours. A constant band becomes mid-grey.
 
     Args:
         sample: (C, n) valid, finite raster values; n may be 0.

@@ -23,8 +23,8 @@ class FakeDecoded(SimpleNamespace):
 class FakeModel:
     """Takes the connected region of similar grey around the clicks for the object.
 
-    Its embedding is the picture itself: the 256 grey values of each 16 x 16 block. Negative clicks remove what is similar to
-    them. Of three masks the first is strict, the second as described, the third nearly everything.
+    Its embedding is the picture itself: the 256 grey values of each 16 x 16 block. Negative clicks remove what is
+    similar to them. Of three masks the first is strict, the second as described, the third nearly everything.
 
     Attributes:
         encoded: pictures and validity that were encoded.
