@@ -31,7 +31,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     fetch.add_argument("--yes", action="store_true", help="do not ask")
     fetch.add_argument("--mirror", default="", metavar="URL", help="folder that the file is fetched from instead")
     fetch.add_argument(
-        "--proxy", default="", metavar="URL", help="http://user:password@host:port (default: the environment's)"
+        "--proxy", default="", metavar="URL", help="of the proxy, with user and password (default: the environment's)"
     )
     take = actions.add_parser("import", help="take a weight file that you already have")
     take.add_argument("model", help="its name")
