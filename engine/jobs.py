@@ -19,7 +19,7 @@ REPORT_INTERVAL = 0.1
 class Lane(Enum):
     """Which thread runs a request. Requests of one lane never overlap.
 
-    MODEL: everything that uses a network or the store. QUICK: questions that are answered while the model is busy.
+    MODEL: everything that uses a network or a raster. QUICK: what is answered while the model is busy.
     TRANSFER: downloads and imports, which take minutes but need no model.
     """
 
@@ -31,6 +31,7 @@ class Lane(Enum):
 LANES: dict[Method, Lane] = {
     Method.INFO: Lane.QUICK,
     Method.MODELS: Lane.QUICK,
+    Method.CLEAR_STORE: Lane.QUICK,
     Method.DOWNLOAD: Lane.TRANSFER,
     Method.IMPORT: Lane.TRANSFER,
 }
@@ -38,10 +39,9 @@ LANES: dict[Method, Lane] = {
 
 PRIORITIES: dict[Method, int] = {
     Method.INITIALIZE: 0,
-    Method.CLEAR_STORE: 1,
-    Method.SEGMENT: 2,
-    Method.OPEN: 3,
-    Method.PREPARE: 4,
+    Method.SEGMENT: 1,
+    Method.OPEN: 2,
+    Method.PREPARE: 3,
 }
 """Lower runs first among the waiting requests of a lane; equal ones in order of arrival."""
 

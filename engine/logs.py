@@ -43,3 +43,13 @@ def set_up(folder: Path | None, level: int = logging.INFO) -> str:
     to_file.setFormatter(formatter)
     root.addHandler(to_file)
     return str(path)
+
+
+def log_file_of(folder: Path) -> str:
+    """Return the path of the log file in a folder if there is one, else an empty string.
+
+    Args:
+        folder: as given to :func:`set_up`.
+    """
+    path = folder / LOG_NAME
+    return str(path) if path.is_file() else ""

@@ -8,11 +8,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ...models.errors import ProtocolError
+from ..cli import Subparsers
 from ..framing import FrameReader, FrameWriter
-from ..logs import set_up
+from ..logs import log_file_of, set_up
 from ..messages import EngineSettings
+from ..paths import default_folders
 from ..progress import Progress
 from ..server import HandlerFactory, Handlers, Server, claim_streams
 
@@ -20,7 +23,36 @@ _CORRUPT_INPUT = 3
 _log = logging.getLogger(__name__)
 
 
-def run_server(factory: HandlerFactory, log_folder: Path | None) -> None:
+def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add the command's parser.
+
+    Args:
+        subparsers: of the ``samtune`` parser.
+    """
+    parser = subparsers.add_parser("serve", help="run the engine process that QGIS talks to, on stdin and stdout")
+    parser.add_argument("--log-dir", type=Path, default=None, help="folder of the log file; default: the user's own")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stdin ends; the process ends with it.
+
+    Args:
+        args: as parsed.
+
+    Returns:
+        Never.
+    """
+    folder = args.log_dir or default_folders().logs
+
+    def make_handlers(settings: EngineSettings, progress: Progress) -> Handlers:
+        from ..handlers import build  # torch and rasterio: only now, in the worker, with heartbeats going out
+
+        return build(settings, progress, log_file_of(folder))
+
+    run_server(make_handlers, folder)
+
+
+def run_server(factory: HandlerFactory, log_folder: Path | None) -> NoReturn:
     """Serve stdin and stdout, then end the process without waiting for what is under way. Does not return.
 
     Args:
@@ -45,9 +77,3 @@ def run_server(factory: HandlerFactory, log_folder: Path | None) -> None:
 
 def _note_noise(line: str) -> None:
     _log.warning("Not a message: %r", line[:200])
-
-
-def _make_handlers(settings: EngineSettings, progress: Progress) -> Handlers:
-    from ..handlers import build  # imports torch and rasterio: only now, in the worker, with heartbeats going out
-
-    return build(settings, progress)

@@ -66,6 +66,7 @@ def warm_up(params: object, progress: Progress) -> Done:  # noqa: PLR0912 - one 
     if not isinstance(params, WarmUpParams):
         raise TypeError(params)
     kind, _, argument = params.model.partition(":")
+    progress.report(0.0, "begun")
     if kind == "raster-error":
         raise RasterError("The raster is gone. Choose another.", "details of it")
     if kind == "bug":
@@ -112,6 +113,7 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
         Method.INFO: lambda _params, _progress: info(settings),
         Method.MODELS: lambda _params, _progress: ModelList((model,)),
         Method.SEGMENT: segment,
+        **({Method.CLEAR_STORE: lambda _params, _progress: time.sleep(1.0)} if kind == "slow-clear" else {}),
         Method.WARM_UP: warm_up,
         Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
     }

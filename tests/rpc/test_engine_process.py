@@ -44,6 +44,14 @@ def segment(milliseconds: int = 0, mark: float = 0.0) -> SegmentParams:
     return SegmentParams(RasterSpec("r.tif"), "tiny", milliseconds, (Prompt(mark, 0.0),))
 
 
+def begin(engine: Any, model: str) -> Any:
+    """Ask the make-believe model to behave in some way, and wait until it has begun to."""
+    begun = threading.Event()
+    request = engine.request(Method.WARM_UP, WarmUpParams(model), lambda *_: begun.set())
+    assert begun.wait(5)
+    return request
+
+
 def test_the_handshake_tells_who_answers(start: Start) -> None:
     engine = start()
     info = engine.ready.result(10)
@@ -177,9 +185,7 @@ def test_a_click_overtakes_waiting_long_work(start: Start) -> None:
     engine = start()
     engine.ready.result(10)
     order: list[str] = []
-    begun = threading.Event()
-    pending = [engine.request(Method.WARM_UP, WarmUpParams("work:60"), lambda *_: begun.set())]
-    assert begun.wait(5)
+    pending = [begin(engine, "work:60")]
     pending.append(engine.request(Method.WARM_UP, WarmUpParams("work:60")))
     pending.append(engine.request(Method.SEGMENT, segment(1)))
     for name, request in zip(("first", "second", "click"), pending, strict=True):
@@ -207,7 +213,7 @@ def test_cancelling_what_runs_takes_less_than_200_ms(start: Start) -> None:
 def test_cancelling_what_waits_is_answered_at_once_even_if_the_model_cannot_stop(start: Start) -> None:
     engine = start()
     engine.ready.result(10)
-    stuck = engine.request(Method.WARM_UP, WarmUpParams("sleep:1"))
+    stuck = begin(engine, "sleep:1")
     waiting = [engine.request(Method.SEGMENT, segment(1)) for _ in range(20)]
     began = time.monotonic()
     for request in waiting:
@@ -223,8 +229,7 @@ def test_cancelling_what_waits_is_answered_at_once_even_if_the_model_cannot_stop
 def test_what_was_cancelled_but_ended_is_cancelled(start: Start) -> None:
     engine = start()
     engine.ready.result(10)
-    running = engine.request(Method.WARM_UP, WarmUpParams("sleep:0.3"))
-    time.sleep(0.1)
+    running = begin(engine, "sleep:0.3")
     running.cancel()
     running.cancel()
     with pytest.raises(CancelledByUser):
@@ -402,11 +407,9 @@ def test_a_question_has_an_absolute_limit_and_the_engine_survives_it(start: Star
     from samtune.engine.messages import REQUESTS, DeadlineClass
 
     assert REQUESTS[Method.CLEAR_STORE].deadline is DeadlineClass.INTERACTIVE
-    engine = start(limits=Limits(interactive=0.4))
+    engine = start(limits=Limits(interactive=0.4), behave="slow-clear")
     engine.ready.result(10)
-    begun = threading.Event()
-    busy = engine.request(Method.WARM_UP, WarmUpParams("work:400"), lambda *_: begun.set())
-    assert begun.wait(5)
+    busy = begin(engine, "work:300")
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="busy"):
         engine.request(Method.CLEAR_STORE).result(10)
@@ -418,8 +421,7 @@ def test_a_question_has_an_absolute_limit_and_the_engine_survives_it(start: Star
 def test_closing_ends_the_process_even_in_the_middle_of_work(start: Start) -> None:
     engine = start(limits=Limits(shutdown=5.0))
     engine.ready.result(10)
-    running = engine.request(Method.WARM_UP, WarmUpParams("sleep:60"))
-    time.sleep(0.1)
+    running = begin(engine, "sleep:60")
     began = time.monotonic()
     engine.close()
     assert time.monotonic() - began < 0.02
@@ -434,8 +436,7 @@ def test_closing_ends_the_process_even_in_the_middle_of_work(start: Start) -> No
 def test_closing_kills_what_does_not_end_by_itself(start: Start) -> None:
     engine = start(limits=Limits(shutdown=0.3))
     engine.ready.result(10)
-    engine.request(Method.WARM_UP, WarmUpParams("hold:60"))
-    time.sleep(0.1)
+    begin(engine, "hold:60")
     engine.close()
     assert engine.wait(2)
 
@@ -451,8 +452,7 @@ def test_closing_while_starting_leaves_nothing(start: Start) -> None:
 def test_asking_takes_no_time_even_when_the_engine_does_not_read(start: Start) -> None:
     engine = start()
     engine.ready.result(10)
-    engine.request(Method.WARM_UP, WarmUpParams("hold:2"))
-    time.sleep(0.1)
+    begin(engine, "hold:2")
     spec = RasterSpec("x" * 200_000)
     longest = 0.0
     for _ in range(20):

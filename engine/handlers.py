@@ -1,0 +1,103 @@
+"""What the engine process answers: each method of the wire joined to the service behind it.
+
+Importing this module is cheap; :func:`build` imports torch and rasterio.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..models.errors import ProtocolError
+from .messages import (
+    Done,
+    DownloadParams,
+    EngineInfo,
+    EngineSettings,
+    ImportParams,
+    Method,
+    ModelList,
+    NoParams,
+    PrepareParams,
+    RasterSpec,
+    SegmentParams,
+    WarmUpParams,
+)
+from .progress import Progress
+from .server import Handler, Handlers
+
+ParamsT = TypeVar("ParamsT")
+
+_log = logging.getLogger(__name__)
+
+
+def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> Handlers:
+    """Load the libraries and make the services.
+
+    Args:
+        settings: from the handshake.
+        progress: told what is being loaded; may stop it.
+        log_file: for the engine's description of itself.
+
+    Raises:
+        DeviceError: the chosen device is absent.
+        StoreError: the store's folder cannot be used.
+        CancelledByUser: from ``progress.check``.
+    """
+    progress.report(0.0, "Loading PyTorch")
+    import torch
+
+    progress.check()
+    progress.report(0.6, "Loading the raster library")
+    from .about import Places, engine_info
+    from .device import apply_threads, choose
+    from .model_service import ModelService
+    from .paths import chosen, default_folders
+    from .segmenter import Segmenter
+    from .store import EmbeddingStore
+
+    progress.check()
+    progress.report(0.9, "Choosing the device")
+    device = choose(settings.device, settings.threads)
+    apply_threads(device.threads)
+    folders = default_folders()
+    places = Places(chosen(settings.models_dir, folders.models), chosen(settings.store_dir, folders.store), log_file)
+    models = ModelService(places.models, device)
+    store = EmbeddingStore(places.store, settings.store_bytes)
+    segmenter = Segmenter(models, store)
+    _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
+
+    def info(_params: NoParams, _progress: Progress) -> EngineInfo:
+        return engine_info(device, places)
+
+    def list_models(_params: NoParams, _progress: Progress) -> ModelList:
+        return models.info()
+
+    def warm_up(params: WarmUpParams, listener: Progress) -> Done:
+        return models.warm_up(params.model, listener)
+
+    def clear_store(_params: NoParams, _progress: Progress) -> Done:
+        freed = store.clear()
+        return Done(f"{freed / 1e6:.0f} MB of disk space are free again.")
+
+    return {
+        Method.INFO: _typed(NoParams, info),
+        Method.MODELS: _typed(NoParams, list_models),
+        Method.DOWNLOAD: _typed(DownloadParams, models.download),
+        Method.IMPORT: _typed(ImportParams, models.import_file),
+        Method.WARM_UP: _typed(WarmUpParams, warm_up),
+        Method.OPEN: _typed(RasterSpec, segmenter.open),
+        Method.PREPARE: _typed(PrepareParams, segmenter.prepare),
+        Method.SEGMENT: _typed(SegmentParams, segmenter.segment),
+        Method.CLEAR_STORE: _typed(NoParams, clear_store),
+    }
+
+
+def _typed(expected: type[ParamsT], function: Callable[[ParamsT, Progress], object]) -> Handler:
+    def handle(params: object, progress: Progress) -> object:
+        if not isinstance(params, expected):
+            raise ProtocolError("The SamTune engine was asked in a way it does not know.", f"{expected}: {params!r}")
+        return function(params, progress)
+
+    return handle
