@@ -53,7 +53,7 @@ CORRECTED_AWAY = "Nothing is left after this click. Undo it and click elsewhere.
 class Models(Protocol):
     """The part of ``ModelService`` that is used here."""
 
-    def get(self, name: str) -> PromptableModel:
+    def get(self, name: str, progress: Progress | None = None) -> PromptableModel:
         """Return a loaded model; raises ModelMissingError."""
 
 
@@ -204,7 +204,7 @@ class Segmenter:
 
     def _work(self, spec: RasterSpec, model: str, progress: Progress) -> _Work:
         progress.check()
-        return _Work(self._source(spec), self._models.get(model), progress)
+        return _Work(self._source(spec), self._models.get(model, progress), progress)
 
     def _picture(self, work: _Work, crop: Crop) -> _Picture:
         with work.step("read", 0.05, "Reading the raster"):

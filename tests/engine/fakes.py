@@ -118,7 +118,7 @@ class FakeModels:
         """Hold a model."""
         self.model = model
 
-    def get(self, name: str) -> FakeModel:
+    def get(self, name: str, progress: object = None) -> FakeModel:
         """Return the model, or raise as ``ModelService`` does."""
         if name != self.model.card.name:
             raise ModelMissingError(f"The model {name} is not here.")

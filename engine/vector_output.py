@@ -1,0 +1,188 @@
+"""Writing outlines with their provenance to a GeoPackage, without QGIS. A failure leaves the file as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyogrio
+import shapely
+from pyogrio.errors import DataSourceError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
+from shapely.geometry import MultiPolygon
+
+from ..models.errors import OutputError
+
+FIELDS = ("class", "score", "area", "model", "adapter", "prompt", "raster", "bands", "time", "reviewed")
+"""Attributes of every feature, in this order."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One object, ready to be written.
+
+    Attributes:
+        geometry: in the raster's CRS.
+        label: its class; may be empty.
+        score: IoU that the model predicts, 0 to 1.
+        model: name of the base model.
+        prompt: what it was found by, for example ``2 points, 1 negative``.
+        raster: path or URI.
+        bands: numbers shown as RGB, counted from 1.
+        adapter: name of the adapter; empty for none.
+        reviewed: a person has accepted it.
+    """
+
+    geometry: MultiPolygon
+    label: str
+    score: float
+    model: str
+    prompt: str
+    raster: str
+    bands: tuple[int, ...]
+    adapter: str = ""
+    reviewed: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to write.
+
+    Attributes:
+        path: of the GeoPackage.
+        layer: in it.
+        overwrite: an existing file is replaced.
+        append: features are added to the layer of an existing file.
+    """
+
+    path: Path
+    layer: str = "segments"
+    overwrite: bool = False
+    append: bool = False
+
+
+def ground_area(geometry: MultiPolygon, crs_wkt: str) -> float:
+    """Measure a polygon on the ellipsoid.
+
+    Args:
+        geometry: in the CRS.
+        crs_wkt: WKT; empty when unknown.
+
+    Returns:
+        Square metres; NaN without a CRS, or with one that has no place on Earth.
+    """
+    if not crs_wkt:
+        return float("nan")
+    crs = CRS.from_wkt(crs_wkt)
+    if crs.geodetic_crs is None:
+        return float("nan")
+    try:
+        to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+        degrees = shapely.transform(geometry, lambda xy: np.column_stack(to_degrees.transform(xy[:, 0], xy[:, 1])))
+    except ProjError:
+        return float("nan")
+    geod = crs.get_geod()
+    if geod is None or not np.isfinite(shapely.get_coordinates(degrees)).all():
+        return float("nan")
+    area, _ = geod.geometry_area_perimeter(shapely.orient_polygons(degrees))
+    return abs(float(area))
+
+
+def check_target(target: Target) -> None:
+    """Refuse a target that cannot be written, before any work is done.
+
+    Args:
+        target: where to write.
+
+    Raises:
+        OutputError: it exists and may not be replaced, is no GeoPackage, or its folder is missing.
+    """
+    if target.path.suffix.lower() != ".gpkg":
+        raise OutputError(f"{target.path} is no GeoPackage name. Give a name that ends in .gpkg.")
+    if not target.path.parent.is_dir():
+        raise OutputError(f"There is no folder {target.path.parent}. Make it first.")
+    if target.path.exists() and not (target.overwrite or target.append):
+        raise OutputError(f"{target.path} exists. Use --overwrite to replace it or --append to add to it.")
+
+
+def write_outlines(target: Target, outlines: Sequence[Outline], crs_wkt: str) -> None:
+    """Write outlines as features with provenance attributes.
+
+    Args:
+        target: where to write; the file appears, or changes, in one step when everything is written.
+        outlines: at least one, all in one CRS.
+        crs_wkt: WKT of that CRS; empty for none.
+
+    Raises:
+        OutputError: the target cannot be written; what was there before is as it was.
+    """
+    check_target(target)
+    adding = target.append and target.path.exists()
+    with _output_errors(target.path), TemporaryDirectory(prefix=".samtune-", dir=target.path.parent) as folder:
+        half = Path(folder) / target.path.name
+        if adding:
+            shutil.copyfile(target.path, half)
+            _check_layer(half, target.layer, crs_wkt)
+        _write(half, target.layer, outlines, crs_wkt, adding=adding)
+        half.replace(target.path)
+
+
+def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *, adding: bool) -> None:
+    now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ms")
+    columns = [
+        np.array([item.label for item in outlines], object),
+        np.array([item.score for item in outlines], np.float64),
+        np.array([ground_area(item.geometry, crs_wkt) for item in outlines], np.float64),
+        np.array([item.model for item in outlines], object),
+        np.array([item.adapter for item in outlines], object),
+        np.array([item.prompt for item in outlines], object),
+        np.array([item.raster for item in outlines], object),
+        np.array([",".join(map(str, item.bands)) for item in outlines], object),
+        np.array([now] * len(outlines), "datetime64[ms]"),
+        np.array([item.reviewed for item in outlines], bool),
+    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'crs' was not provided")  # a raster without CRS has none to give
+        pyogrio.raw.write(
+            str(path),
+            np.array([item.geometry.wkb for item in outlines], object),
+            columns,
+            list(FIELDS),
+            layer=layer,
+            driver="GPKG",
+            geometry_type="MultiPolygon",
+            crs=crs_wkt or None,
+            append=adding,
+            gdal_tz_offsets={"time": np.full(len(outlines), 100, np.int8)},  # 100 is UTC in GDAL's count
+        )
+
+
+def _check_layer(path: Path, layer: str, crs_wkt: str) -> None:
+    """Refuse to add to a layer of another CRS or with other fields."""
+    if layer not in {str(name) for name in pyogrio.list_layers(path)[:, 0]}:
+        return
+    facts = pyogrio.read_info(path, layer=layer)
+    if set(FIELDS) - set(facts["fields"].tolist()):
+        raise OutputError(f"The layer {layer} has other attributes. Write to another file, or name a new --layer.")
+    known = CRS.from_user_input(facts["crs"]) if facts["crs"] else None
+    if known != (CRS.from_wkt(crs_wkt) if crs_wkt else None):
+        raise OutputError(f"The layer {layer} has another CRS than the raster. Write to another file or --layer.")
+
+
+@contextlib.contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (DataSourceError, OSError, ValueError, RuntimeError) as error:
+        raise OutputError(
+            f"{path} cannot be written. Check the free space and your rights in its folder, and close it elsewhere.",
+            f"{type(error).__name__}: {error}",
+        ) from error
