@@ -322,10 +322,10 @@ class ClickController(QObject):
             return False
         if not result.touches_edge or result.empty is not Empty.NONE:
             return False
-        if self._raises >= MAX_RAISES or self._level >= raster.max_level:
+        if self._raises >= MAX_RAISES or result.level >= raster.max_level:
             return False
         self._raises += 1
-        self._level += 1
+        self._level = result.level + 1
         self.request_outline()
         return True
 

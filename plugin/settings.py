@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from qgis.core import (
-    QgsApplication,
     QgsSettingsEntryBool,
     QgsSettingsEntryDouble,
     QgsSettingsEntryInteger,
@@ -29,9 +27,9 @@ class PluginSettings:
         node: the node of QGIS's settings tree that holds the entries.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: CPU threads for the model; 0 leaves one core free.
-        store_folder: folder of the embedding store; empty for the default.
+        store_folder: folder of the embedding store; empty for the engine's default.
         store_cap_gib: size cap of the embedding store on disk, GiB.
-        models_folder: folder of downloaded weights; empty for the default.
+        models_folder: folder of downloaded weights; empty for the engine's default.
         engine_interpreter: Python that runs the engine; empty for the one the plugin manages.
         download_mirror: base URL used in place of the published one.
         level_mode: ``auto`` or a level as text.
@@ -40,6 +38,7 @@ class PluginSettings:
         hover_preview: show the outline under the pointer before clicking.
         model: name of the model last used.
         class_value: class last given to an object.
+        dock_open: whether the panel was open when QGIS was left.
         output_folder: folder of the last new GeoPackage.
     """
 
@@ -62,24 +61,17 @@ class PluginSettings:
         self.hover_preview = QgsSettingsEntryBool("hover-preview", node, True, "Outline under the pointer")
         self.model = QgsSettingsEntryString("model", node, "tiny", "Model last used")
         self.class_value = QgsSettingsEntryString("class-value", node, "", "Class last given")
+        self.dock_open = QgsSettingsEntryBool("dock-open", node, False, "Whether the panel was open")
         self.output_folder = QgsSettingsEntryString("output-folder", node, "", "Folder of the last GeoPackage")
-
-    def store_folder_or_default(self) -> str:
-        """Return the embedding store's folder: the chosen one, else one in the user's cache folder."""
-        return self.store_folder.value() or _cache_folder("embeddings")
-
-    def models_folder_or_default(self) -> str:
-        """Return the folder of weight files: the chosen one, else one in the user's data folder."""
-        return self.models_folder.value() or str(data_folder() / "models")
 
     def engine_settings(self) -> EngineSettings:
         """Return what an engine that is about to start must know."""
         return EngineSettings(
             device=self.device.value(),
             threads=max(0, int(self.threads.value())),
-            store_dir=self.store_folder_or_default(),
+            store_dir=self.store_folder.value(),
             store_bytes=int(max(0.0, self.store_cap_gib.value()) * GIB),
-            models_dir=self.models_folder_or_default(),
+            models_dir=self.models_folder.value(),
         )
 
     def fixed_level(self) -> int | None:
@@ -98,15 +90,3 @@ class PluginSettings:
             return
         for entry in self.node.childrenSettings():
             self.node.unregisterChildSetting(entry)
-
-
-def data_folder() -> Path:
-    """Return the plugin's folder for data of the user; it lies outside the plugin, so updates leave it alone."""
-    return Path(QgsApplication.qgisSettingsDirPath()) / PLUGIN_KEY
-
-
-def _cache_folder(name: str) -> str:
-    from qgis.PyQt.QtCore import QStandardPaths
-
-    base = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericCacheLocation)
-    return str(Path(base) / PLUGIN_KEY / name) if base else str(data_folder() / name)

@@ -1,0 +1,174 @@
+"""The plugin object: the only place that touches QGIS's interface. What it registers it takes away again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qgis.core import Qgis, QgsMessageLog, QgsProject
+from qgis.PyQt.QtCore import QObject, Qt, QTimer
+from qgis.PyQt.QtGui import QIcon
+from qgis.PyQt.QtWidgets import QAction
+
+from .settings import PluginSettings
+
+if TYPE_CHECKING:
+    from qgis.gui import QgisInterface
+
+    from ..ui.options_page import OptionsFactory
+    from .session import Notice
+    from .workbench import Workbench
+
+MENU = "SamTune"
+LOG_TAG = "SamTune"
+ICONS = Path(__file__).parent.parent / "ui" / "icons"
+DOCK_ACTION = "SamTuneDockAction"
+PROMPT_ACTION = "SamTunePromptAction"
+
+
+class SamTunePlugin(QObject):
+    """Made by QGIS when the plugin is enabled. Until the panel is opened it consists of an action and an options page.
+
+    Attributes:
+        workbench: everything behind the panel; None until that is first opened.
+    """
+
+    def __init__(self, iface: QgisInterface) -> None:
+        """Keep QGIS's interface."""
+        super().__init__()
+        self._iface = iface
+        self.workbench: Workbench | None = None
+        self._settings: PluginSettings | None = None
+        self._options: OptionsFactory | None = None
+        self._dock_action: QAction | None = None
+        self._prompt_action: QAction | None = None
+
+    def initGui(self) -> None:
+        """Register the action and the options page; called by QGIS."""
+        from ..ui.options_page import OptionsFactory
+
+        self._settings = PluginSettings()
+        self._options = OptionsFactory(self._settings, self._apply_settings)
+        self._iface.registerOptionsWidgetFactory(self._options)
+        action = QAction(QIcon(str(ICONS / "samtune.svg")), self.tr("SamTune panel"), self._iface.mainWindow())
+        action.setObjectName(DOCK_ACTION)
+        action.setCheckable(True)
+        action.setToolTip(self.tr("Click objects in a raster and keep their outlines"))
+        action.toggled.connect(self._toggle_dock)
+        self._dock_action = action
+        self._iface.addPluginToMenu(MENU, action)
+        self._iface.addRasterToolBarIcon(action)
+        if self._settings.dock_open.value():
+            QTimer.singleShot(0, self._reopen)
+
+    def unload(self) -> None:
+        """Take everything away; called by QGIS."""
+        self._close_workbench()
+        if self._dock_action is not None:
+            self._iface.removePluginMenu(MENU, self._dock_action)
+            self._iface.removeRasterToolBarIcon(self._dock_action)
+            self._dock_action.deleteLater()
+            self._dock_action = None
+        if self._options is not None:
+            self._iface.unregisterOptionsWidgetFactory(self._options)
+            self._options.deleteLater()
+            self._options = None
+        if self._settings is not None:
+            self._settings.unload()
+            self._settings = None
+
+    def open_dock(self) -> Workbench:
+        """Show the panel, making it first if need be.
+
+        Returns:
+            Everything behind it.
+
+        Raises:
+            RuntimeError: the plugin is not loaded.
+        """
+        if self._settings is None or self._dock_action is None:
+            raise RuntimeError("SamTune is not loaded")
+        if self.workbench is None:
+            self.workbench = self._make_workbench(self._settings)
+        self._dock_action.setChecked(True)
+        self.workbench.dock.setUserVisible(True)
+        self.workbench.choose_first_layer()
+        return self.workbench
+
+    def _reopen(self) -> None:
+        if self._settings is not None and self.workbench is None:
+            self.open_dock()
+
+    def _toggle_dock(self, checked: bool) -> None:  # noqa: FBT001 - Qt's slot
+        if checked and (self.workbench is None or not self.workbench.dock.isUserVisible()):
+            self.open_dock()
+        elif not checked and self.workbench is not None:
+            self.workbench.dock.setUserVisible(False)
+        if self._settings is not None:
+            self._settings.dock_open.setValue(checked)
+
+    def _make_workbench(self, settings: PluginSettings) -> Workbench:
+        from .workbench import Surroundings, Workbench
+
+        window = self._iface.mainWindow()
+        action = QAction(QIcon(str(ICONS / "prompt.svg")), self.tr("Click objects"), window)
+        action.setObjectName(PROMPT_ACTION)
+        action.setCheckable(True)
+        action.setToolTip(
+            self.tr("Left click: this belongs to the object. Right or Shift click: this does not. Drag: a box.")
+        )
+        self._prompt_action = action
+        around = Surroundings(
+            canvas=self._iface.mapCanvas(),
+            project=QgsProject.instance(),
+            window=window,
+            show_notice=self._show_notice,
+            open_settings=self._open_settings,
+            active_layer=self._iface.activeLayer,
+        )
+        workbench = Workbench(around, settings, action)
+        self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, workbench.dock)
+        workbench.dock.visibilityChanged.connect(self._show_dock_state)
+        return workbench
+
+    def _close_workbench(self) -> None:
+        if self.workbench is not None:
+            self.workbench.dock.visibilityChanged.disconnect(self._show_dock_state)
+            self._iface.removeDockWidget(self.workbench.dock)
+            self.workbench.unload()
+            self.workbench = None
+        if self._prompt_action is not None:
+            self._prompt_action.deleteLater()
+            self._prompt_action = None
+
+    def _show_dock_state(self) -> None:
+        """Keep the action checked while the panel is open, also when it is closed by its own cross."""
+        if self.workbench is not None and self._dock_action is not None:
+            self._dock_action.setChecked(not self.workbench.dock.isHidden())
+
+    def _apply_settings(self) -> None:
+        if self.workbench is not None:
+            self.workbench.apply_settings()
+
+    def _open_settings(self) -> None:
+        from ..ui.options_page import PAGE_NAME
+
+        self._iface.showOptionsDialog(self._iface.mainWindow(), PAGE_NAME)
+
+    def _show_notice(self, notice: Notice) -> None:
+        """Log a notice; warnings and errors go to the message bar, the rest is read in the panel."""
+        from .session import NoticeLevel
+
+        levels = {
+            NoticeLevel.INFO: Qgis.MessageLevel.Info,
+            NoticeLevel.SUCCESS: Qgis.MessageLevel.Success,
+            NoticeLevel.WARNING: Qgis.MessageLevel.Warning,
+            NoticeLevel.ERROR: Qgis.MessageLevel.Critical,
+        }
+        level = levels[notice.level]
+        text = f"{notice.text}\n{notice.details}" if notice.details else notice.text
+        QgsMessageLog.logMessage(text, LOG_TAG, level, False)
+        if notice.level in (NoticeLevel.WARNING, NoticeLevel.ERROR):
+            self._iface.messageBar().pushMessage(
+                "SamTune", notice.text, level, 0 if notice.level is NoticeLevel.ERROR else 8
+            )

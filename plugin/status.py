@@ -1,0 +1,99 @@
+"""What state the plugin is in, as one sentence with one thing to do about it. Pure: reads the session, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from qgis.PyQt.QtCore import QCoreApplication
+
+from .session import EngineState, Session
+
+translate = QCoreApplication.translate
+
+
+class State(Enum):
+    """Everything that can keep the user from clicking, and READY."""
+
+    ENVIRONMENT_MISSING = "environment-missing"
+    ENGINE_FAILED = "engine-failed"
+    NO_LAYER = "no-layer"
+    LAYER_UNUSABLE = "layer-unusable"
+    ENGINE_STARTING = "engine-starting"
+    MODEL_MISSING = "model-missing"
+    NOT_OPEN = "not-open"
+    READY = "ready"
+
+
+class Action(Enum):
+    """What the button beside the sentence does."""
+
+    NONE = "none"
+    SET_UP = "set-up"
+    RETRY = "retry"
+    DOWNLOAD = "download"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A state, one sentence for the user, and what the button beside it does."""
+
+    state: State
+    text: str
+    action: Action = Action.NONE
+
+
+def status_of(session: Session) -> Status:
+    """Tell the state that the user should hear about first."""
+    if session.engine_state is EngineState.ENVIRONMENT_MISSING:
+        text = translate("Status", "SamTune needs a Python environment of its own; it has not been set up yet.")
+        return Status(State.ENVIRONMENT_MISSING, session.engine_text or text, Action.SET_UP)
+    if session.engine_state is EngineState.FAILED:
+        text = translate("Status", "The engine stopped. Start it again, or copy the diagnostics for a report.")
+        return Status(State.ENGINE_FAILED, session.engine_text or text, Action.RETRY)
+    if session.layer is None:
+        return Status(State.NO_LAYER, translate("Status", "Add a raster layer to the project and choose it above."))
+    if session.layer_problem:
+        return Status(State.LAYER_UNUSABLE, session.layer_problem)
+    if session.engine_state is EngineState.STARTING:
+        return Status(State.ENGINE_STARTING, translate("Status", "The engine is starting…"))
+    info = session.model_info
+    if info is not None and not info.present:
+        return Status(State.MODEL_MISSING, _missing_model_text(session), Action.DOWNLOAD)
+    if session.raster is None:
+        return _not_open(session)
+    return Status(State.READY, _ready_text(session))
+
+
+def _missing_model_text(session: Session) -> str:
+    info = session.model_info
+    if info is None:
+        return ""
+    text = translate("Status", "{model} is not on this machine ({size}). Download it, or choose a model that is.")
+    return str(text.format(model=info.title, size=size_text(info.size_bytes)))
+
+
+def _not_open(session: Session) -> Status:
+    if session.busy is not None or session.engine_state is EngineState.OFF:
+        return Status(State.NOT_OPEN, translate("Status", "The raster is being opened…"))
+    text = translate("Status", "The raster could not be opened. Repair or replace its file, then try again.")
+    return Status(State.NOT_OPEN, text, Action.RETRY)
+
+
+def _ready_text(session: Session) -> str:
+    if session.outline is not None:
+        return str(
+            translate("Status", "Score {score:.2f}. Enter keeps it; right click takes away, left click adds.").format(
+                score=session.outline.result.score
+            )
+        )
+    if session.steps:
+        return str(translate("Status", "Backspace takes back the last click, Esc gives up."))
+    return str(translate("Status", "Click on an object, or drag a box around it."))
+
+
+def size_text(size: int) -> str:
+    """Say a number of bytes for people."""
+    if size >= 1 << 30:
+        return f"{size / (1 << 30):.1f} GiB"
+    return f"{max(1, round(size / (1 << 20)))} MiB"

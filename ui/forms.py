@@ -1,0 +1,48 @@
+"""Rows of the panel: a short label of one width everywhere, and widgets that shrink with a narrow panel."""
+
+from __future__ import annotations
+
+from qgis.PyQt.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+LABEL_CHARACTERS = 8
+SPACING = 3
+
+
+def column(parent: QWidget) -> QVBoxLayout:
+    """Give a widget a column of rows without margins."""
+    layout = QVBoxLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(SPACING)
+    return layout
+
+
+def add_row(layout: QVBoxLayout, text: str, first: QWidget, *others: QWidget) -> QLabel:
+    """Add a row.
+
+    Args:
+        layout: of :func:`column`.
+        text: the label, with a mnemonic for the first widget; may be empty.
+        first: takes the room that is left.
+        others: follow it.
+
+    Returns:
+        The label.
+    """
+    label = QLabel(text, layout.parentWidget())
+    label.setBuddy(first)
+    label.setMinimumWidth(label.fontMetrics().averageCharWidth() * LABEL_CHARACTERS)
+    row = QHBoxLayout()
+    row.setSpacing(SPACING)
+    row.addWidget(label)
+    row.addWidget(first, 1)
+    for widget in others:
+        row.addWidget(widget)
+    layout.addLayout(row)
+    return label
+
+
+def compact(combo: QComboBox, characters: int = 5) -> QComboBox:
+    """Let a combo box become as narrow as a few characters."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(characters)
+    return combo
