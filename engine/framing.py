@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import BinaryIO, TypeAlias
+from typing import IO, TypeAlias
 
 from ..models.errors import ProtocolError
 
@@ -31,11 +31,11 @@ class BodyError(ProtocolError):
 class FrameReader:
     """Reads messages from a binary stream.
 
-    Tolerant where it costs nothing: header names in any case, either line ending, other headers, and text that strayed into
-    the stream between messages (it is handed to ``on_noise``).
+    Tolerant where it costs nothing: header names in any case, either line ending, other headers, and text that strayed
+    into the stream between messages (it is handed to ``on_noise``).
     """
 
-    def __init__(self, stream: BinaryIO, on_noise: Callable[[str], None] | None = None) -> None:
+    def __init__(self, stream: IO[bytes], on_noise: Callable[[str], None] | None = None) -> None:
         """Take a stream.
 
         Args:
@@ -94,7 +94,7 @@ class FrameReader:
 class FrameWriter:
     """Writes messages to a binary stream; safe to use from several threads."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         """Take a stream.
 
         Args:
@@ -133,7 +133,9 @@ def encode(message: JsonObject) -> bytes:
     Raises:
         ValueError: a number is not finite.
     """
-    body = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    body = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     return b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 

@@ -36,7 +36,9 @@ def set_up(folder: Path | None, level: int = logging.INFO) -> str:
     path = folder / LOG_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        to_file = logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, encoding="utf-8")
+        to_file = logging.handlers.RotatingFileHandler(
+            path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, encoding="utf-8"
+        )
     except OSError as error:
         root.warning("No log file: %s", error)
         return ""

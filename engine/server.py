@@ -1,8 +1,8 @@
 """The JSON-RPC server of the engine process. Standard library only, so that it answers before torch is imported.
 
-The calling thread reads; lanes (see :mod:`samtune.engine.jobs`) work; one more thread sends a heartbeat each second, from
-before the first heavy import on. What the server can do comes from a factory, called in the model lane with the settings
-of the handshake: that call is where torch and rasterio are imported.
+The calling thread reads; lanes (see :mod:`samtune.engine.jobs`) work; one more thread sends a heartbeat each second,
+from before the first heavy import on. What the server can do comes from a factory, called in the model lane with the
+settings of the handshake: that call is where torch and rasterio are imported.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from .messages import (
     InitializeParams,
     Method,
     NoParams,
-    Progress as ProgressMessage,
     from_wire,
     to_wire,
+)
+from .messages import (
+    Progress as ProgressMessage,
 )
 from .progress import Progress
 
@@ -123,7 +125,7 @@ class Server:
             return
         try:
             self._check_order(method, raw_params)
-            params = from_wire(request_type.params, {} if raw_params is None else raw_params)
+            params: object = from_wire(request_type.params, {} if raw_params is None else raw_params)
         except ProtocolError as error:
             self._answer_error(request, INVALID_PARAMS, error)
             return
@@ -176,7 +178,7 @@ class Server:
             self._finish(job)
             _log.warning("%s failed: %s\n%s", job.method.value, error.user_text, error.details)
             self._answer_error(job.request, FAILED_CODE, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the task boundary: an answer instead of an end
+        except (Exception, SystemExit) as error:  # the task boundary: an answer instead of an end
             self._finish(job)
             _log.exception("%s failed", job.method.value)
             code, typed = _translate(error)
@@ -203,7 +205,9 @@ class Server:
             handlers = self._factory(job.params.settings, job)
             info = handlers[Method.INFO](NoParams(), job)
         except CancelledByUser:
-            self._start_error = EngineStartError("The start of the SamTune engine was cancelled. Try again to start it.")
+            self._start_error = EngineStartError(
+                "The start of the SamTune engine was cancelled. Try again to start it."
+            )
             raise
         except SamTuneError as error:
             self._start_error = error
@@ -273,8 +277,8 @@ def claim_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def _misunderstood(details: str) -> ProtocolError:
     return ProtocolError(
-        "QGIS and the SamTune engine do not understand each other. Restart QGIS; if that does not help, update the engine "
-        "environment in the settings.",
+        "QGIS and the SamTune engine do not understand each other. Restart QGIS; if that does not help, update the "
+        "engine environment in the settings.",
         details,
     )
 

@@ -1,14 +1,30 @@
-"""Starting other programs: the engine, and the tools that make its environment. No Qt; the only place that starts any."""
+"""Starting other programs: the engine, and the tools that make its environment. No Qt; nothing else starts any.
+
+Only Python interpreters and uv are started, from argument lists with absolute paths, never through a shell.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess  # nosec B404 - only Python interpreters and uv are started, from argument lists, never a shell
+import subprocess  # nosec B404
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_DROPPED_PREFIXES = ("PYTHON", "GDAL_", "PROJ_", "QT_", "QML", "GEOTIFF_", "OSGEO4W_", "GRASS_", "CPL_", "LD_", "DYLD_", "CONDA_")
+_DROPPED_PREFIXES = (
+    "PYTHON",
+    "GDAL_",
+    "PROJ_",
+    "QT_",
+    "QML",
+    "GEOTIFF_",
+    "OSGEO4W_",
+    "GRASS_",
+    "CPL_",
+    "LD_",
+    "DYLD_",
+    "CONDA_",
+)
 _DROPPED_NAMES = {"VIRTUAL_ENV", "GISBASE", "GISRC", "__PYVENV_LAUNCHER__"}
 _NO_CONSOLE = 0x08000000  # CREATE_NO_WINDOW, a constant that the subprocess module has on Windows only
 
@@ -56,7 +72,8 @@ def spawn(command: Sequence[str], *, merge_stderr: bool = False) -> subprocess.P
     Raises:
         OSError: it could not be started.
     """
-    return subprocess.Popen(  # nosec B603 - an argument list, no shell; the interpreter is the user's own choice
+    # No shell, an argument list, and the program is the user's own choice of interpreter.
+    return subprocess.Popen(  # noqa: S603 # nosec B603
         list(command),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """One engine process and the conversation with it. No Qt; used by the service on QGIS's main thread and by tests.
 
-Nothing here blocks the caller. Four daemon threads do the waiting: one starts the process and writes, one reads answers, one
-reads stderr (whose last lines become part of an error), one watches deadlines.
+Nothing here blocks the caller. Four daemon threads do the waiting: one starts the process and writes, one reads
+answers, one reads stderr (whose last lines become part of an error), one watches deadlines.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import collections
 import itertools
 import queue
-import signal
-import subprocess  # nosec B404 - for its exceptions and types; processes are started in child.py
-import sys
+import subprocess  # nosec B404
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,14 +17,12 @@ from dataclasses import dataclass
 
 from ..engine.framing import FrameReader, FrameWriter, JsonObject
 from ..engine.messages import (
-    CANCELLED_CODE,
     PROTOCOL_VERSION,
     REQUESTS,
     CancelParams,
     DeadlineClass,
     EngineInfo,
     EngineSettings,
-    Failure,
     Heartbeat,
     InitializeParams,
     Method,
@@ -42,9 +38,9 @@ from ..models.errors import (
     EngineStartError,
     ProtocolError,
     SamTuneError,
-    error_classes,
 )
 from .child import spawn
+from .engine_errors import GARBLED_TEXT, START_TEXT, describe_exit, error_from_wire
 from .pending import PendingRequest, ProgressCallback
 
 _TAIL_LINES = 60
@@ -83,7 +79,8 @@ class EngineProcess:
         """Begin to start an engine, and return at once.
 
         Args:
-            command: gives program and arguments; called in a thread of its own, may take its time and raise SamTuneError.
+            command: gives program and arguments; called in a thread of its own, may take its time, may raise
+                SamTuneError.
             settings: for the handshake.
             client: who we are, for the engine's log.
             on_change: called from any thread when the engine is ready, has ended, or went from idle to busy or back.
@@ -219,11 +216,11 @@ class EngineProcess:
         except SamTuneError:
             raise
         except Exception as error:
-            raise EngineStartError(_START_TEXT, repr(error)) from error
+            raise EngineStartError(START_TEXT, repr(error)) from error
         try:
             process = spawn(command)
         except OSError as error:
-            raise EngineStartError(f"{_START_TEXT} ({error})", f"{command}: {error}") from error
+            raise EngineStartError(f"{START_TEXT} ({error})", f"{command}: {error}") from error
         with self._lock:
             self._heard_at = time.monotonic()
             self._process = process
@@ -243,8 +240,8 @@ class EngineProcess:
             while (message := reader.read()) is not None:
                 self._heard_at = time.monotonic()
                 self._receive(message)
-        except Exception as error:  # noqa: BLE001 - this thread's boundary: were it to die, every request would hang
-            self._condemn(error if isinstance(error, SamTuneError) else ProtocolError(_GARBLED_TEXT, repr(error)))
+        except Exception as error:  # this thread's boundary: were it to die, every request would hang
+            self._condemn(error if isinstance(error, SamTuneError) else ProtocolError(GARBLED_TEXT, repr(error)))
         try:
             code = process.wait(self._limits.shutdown)
         except subprocess.TimeoutExpired:  # it closed its stdout but goes on: of no use to anybody
@@ -273,7 +270,7 @@ class EngineProcess:
         elif isinstance(request, int):
             self._answered(request, message)
         elif "error" in message:
-            raise _error_from_wire(message["error"])  # about the stream, not about one request
+            raise error_from_wire(message["error"])  # about the stream, not about one request
 
     def _answered(self, request: int, message: JsonObject) -> None:
         with self._lock:
@@ -282,7 +279,7 @@ class EngineProcess:
         if pending is None:
             return  # failed by its deadline before the answer came
         if "error" in message:
-            pending.fail(_error_from_wire(message["error"]))
+            pending.fail(error_from_wire(message["error"]))
         else:
             try:
                 pending.succeed(from_wire(REQUESTS[pending.method].result, message.get("result")))
@@ -299,11 +296,11 @@ class EngineProcess:
             self._condemn(error)
         except CancelledByUser:
             if not self._closing:
-                self._condemn(EngineStartError(_START_TEXT, "the handshake was cancelled"))
+                self._condemn(EngineStartError(START_TEXT, "the handshake was cancelled"))
         else:
             self._ready_at = time.monotonic()
             if not isinstance(info, EngineInfo) or info.protocol != PROTOCOL_VERSION:
-                self._condemn(ProtocolError(_GARBLED_TEXT, f"handshake answered by {info!r}"))
+                self._condemn(ProtocolError(GARBLED_TEXT, f"handshake answered by {info!r}"))
             self._changed()
 
     # ---- deadlines and the end
@@ -337,7 +334,9 @@ class EngineProcess:
         with self._lock:
             self._pending.pop(pending.request, None)
         self._send_cancel(pending)
-        text = "The SamTune engine is busy and did not answer in time. Wait for it, or cancel what it does, and try again."
+        text = (
+            "The SamTune engine is busy and did not answer in time. Wait for it, or cancel what it does, and try again."
+        )
         pending.fail(DeadlineError(text, f"{pending.method.value}: no answer in {self._limits.interactive:g} s"))
 
     def _condemn(self, verdict: SamTuneError) -> None:
@@ -366,7 +365,7 @@ class EngineProcess:
             pending.fail(error)
 
     def _died(self, code: int) -> SamTuneError:
-        how = _describe_exit(code)
+        how = describe_exit(code)
         details = f"{how}\n{self.log_tail}"
         if self.ready.done() and self.ready.succeeded():
             text = (
@@ -374,7 +373,7 @@ class EngineProcess:
                 "Try again: a new one starts by itself."
             )
             return EngineDiedError(text, details)
-        return EngineStartError(f"{_START_TEXT} ({how})", details)
+        return EngineStartError(f"{START_TEXT} ({how})", details)
 
     def _kill_when_late(self) -> None:
         if not self._ended.wait(self._limits.shutdown) and self._process is not None:
@@ -387,34 +386,3 @@ class EngineProcess:
     def _changed(self) -> None:
         if self._on_change is not None:
             self._on_change()
-
-
-_START_TEXT = (
-    "The SamTune engine could not be started. Check its Python environment in the settings, or make it anew; "
-    "the log has the details."
-)
-_GARBLED_TEXT = "The connection between QGIS and the SamTune engine is garbled. Try again: a new engine starts by itself."
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = str(-code)
-    hint = "; often the machine ran out of memory" if name == "SIGKILL" and sys.platform.startswith("linux") else ""
-    return f"signal {name}{hint}"
-
-
-def _error_from_wire(value: object) -> SamTuneError | CancelledByUser:
-    if not isinstance(value, dict):
-        return ProtocolError(_GARBLED_TEXT, f"malformed error {value!r}")
-    if value.get("code") == CANCELLED_CODE:
-        return CancelledByUser()
-    text = str(value.get("message") or _GARBLED_TEXT)
-    try:
-        failure = from_wire(Failure, value.get("data"))
-    except ProtocolError:
-        return SamTuneError(text, str(value.get("data")))
-    return error_classes().get(failure.kind, SamTuneError)(text, failure.details)

@@ -28,8 +28,8 @@ Command: TypeAlias = Callable[[], Sequence[str]]
 class ServiceState(Enum):
     """What the engine is doing.
 
-    ABSENT: not started, or stopped on purpose. STARTING: process up, handshake not answered. READY: idle. BUSY: working on
-    a request. FAILED: ended by itself or did not come up; :attr:`EngineService.last_error` says why.
+    ABSENT: not started, or stopped on purpose. STARTING: process up, handshake not answered. READY: idle. BUSY: working
+    on a request. FAILED: ended by itself or did not come up; :attr:`EngineService.last_error` says why.
     """
 
     ABSENT = "absent"
@@ -159,7 +159,9 @@ class EngineService(QObject):
             self._closed = True
         self.stop()
 
-    def request(self, method: Method, params: object = None, on_progress: ProgressCallback | None = None) -> PendingRequest:
+    def request(
+        self, method: Method, params: object = None, on_progress: ProgressCallback | None = None
+    ) -> PendingRequest:
         """Ask for something, from any thread.
 
         Args:

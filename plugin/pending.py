@@ -57,7 +57,7 @@ class PendingRequest:
         return self._future.done() and self._future.exception() is None
 
     def cancel(self) -> None:
-        """Ask the engine to stop. Returns at once; the request ends when the engine says so, or when the engine ends."""
+        """Ask the engine to stop. Returns at once; the request ends when the engine says so, or ends itself."""
         if not self.done() and not self.cancel_asked:
             self.cancel_asked = True
             self._send_cancel(self)

@@ -67,7 +67,7 @@ class BaseTask(QgsTask):
             self._result = self._run(self._feedback)
         except (SamTuneError, CancelledByUser) as error:
             self._error = error
-        except Exception as error:  # noqa: BLE001 - the task boundary: QGIS would lose it
+        except Exception as error:  # the task boundary: QGIS would lose it
             text = self.tr("Something unexpected happened ({error}). The log has the details.")
             self._error = SamTuneError(text.format(error=repr(error)[:200]), traceback.format_exc())
         return self._error is None

@@ -67,7 +67,7 @@ def run_server(factory: HandlerFactory, log_folder: Path | None) -> NoReturn:
         Server(FrameReader(source, _note_noise), FrameWriter(sink), factory).run()
         _log.info("The client is gone: this engine ends.")
     except ProtocolError as error:
-        _log.error("The input is corrupt: %s", error.details)  # noqa: TRY400 - the traceback tells nothing more
+        _log.error("The input is corrupt: %s", error.details)  # the traceback tells nothing more
         code = _CORRUPT_INPUT
     finally:
         logging.shutdown()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qgis.PyQt.QtCore import QEventLoop, QTimer
-
 from samtune.engine.messages import EngineSettings
 from samtune.plugin.engine_service import EngineConfig
 

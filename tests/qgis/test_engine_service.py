@@ -18,7 +18,6 @@ pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, QTimer
-
 from samtune.engine.messages import Done, EngineInfo, Method, Prompt, RasterSpec, SegmentParams, WarmUpParams
 from samtune.models.errors import (
     CancelledByUser,

@@ -17,7 +17,6 @@ import pytest
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import QgsApplication, QgsFeedback, QgsTask
-
 from samtune.engine.messages import Done, Method, WarmUpParams
 from samtune.models.errors import CancelledByUser, EngineDiedError, RasterError, SamTuneError
 from samtune.plugin.engine_service import EngineService, ServiceState

@@ -20,7 +20,7 @@ def start() -> Iterator[Callable[..., Any]]:
 
     started = []
 
-    def _start(*arguments: str, behave: str = "", **options: Any) -> EngineProcess:  # noqa: ANN401
+    def _start(*arguments: str, behave: str = "", **options: Any) -> EngineProcess:
         def command() -> list[str]:
             return [sys.executable, "-B", str(FAKE), *arguments]
 

@@ -244,7 +244,7 @@ def test_a_thousand_hovers_at_random_each_end_exactly_once(start: Start) -> None
     ends: dict[int, int] = {}
     lock = threading.Lock()
 
-    def count(request: Any) -> None:  # noqa: ANN401
+    def count(request: Any) -> None:
         with lock:
             ends[request.request] = ends.get(request.request, 0) + 1
 

@@ -7,7 +7,8 @@ import json
 import threading
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samtune.engine.framing import MAX_BODY, MAX_NOISE, BodyError, FrameReader, FrameWriter, encode
 from samtune.models.errors import ProtocolError
 

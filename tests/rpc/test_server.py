@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from samtune.engine.framing import FrameReader, encode
-from samtune.engine.messages import PROTOCOL_VERSION, EngineSettings, Method, SegmentParams, RasterSpec, to_wire
+from samtune.engine.messages import PROTOCOL_VERSION, EngineSettings, Method, RasterSpec, SegmentParams, to_wire
 
 FAKE = Path(__file__).resolve().parent / "fake_engine.py"
 
@@ -213,7 +213,9 @@ def test_the_log_goes_to_a_file_that_rotates_or_to_stderr_alone(tmp_path: Path) 
     )
 
     def run(folder: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-B", "-c", code, str(folder)], capture_output=True, text=True, check=True)
+        return subprocess.run(
+            [sys.executable, "-B", "-c", code, str(folder)], capture_output=True, text=True, check=True
+        )
 
     good = run(tmp_path / "logs")
     assert Path(good.stdout.strip()).read_text(encoding="utf-8").count("a warning") == 1
