@@ -70,6 +70,7 @@ def start() -> None:
     if iface is None or not iface.mainWindow().isVisible():
         QTimer.singleShot(SETTLE_MS, start)
         return
+    iface.mainWindow().showMaximized()
     QTimer.singleShot(SETTLE_MS, run)
 
 
