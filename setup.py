@@ -1,4 +1,4 @@
-"""Give the distribution the version that QGIS reads, so that there is one place for it. All else is in pyproject.toml."""
+"""Give the distribution the version that QGIS reads, so that one place has it. All else is in pyproject.toml."""
 
 from __future__ import annotations
 

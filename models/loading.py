@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # nosec B403 - for its exception; weights_only=True unpickles nothing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -108,7 +108,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a weight file: safetensors, or what ``torch.save`` wrote. Never runs code from the file.
 
     Args:
-        path: ``*.safetensors``, or a PyTorch file (any other suffix) holding one flat dictionary of tensors.
+        path: safetensors, or a PyTorch file that holds one flat dictionary of tensors; told apart by content.
 
     Returns:
         The tensors by name, on the CPU.
@@ -120,7 +120,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelMissingError(f"The model file {path.name} is not on this machine.", str(path))
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path, device="cpu")
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -134,6 +134,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: {type(loaded).__name__}",
         )
     return {str(name): value for name, value in loaded.items()}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Look for the JSON header that follows its own length in eight bytes; PyTorch files have no brace there."""
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def check_layout(card: ModelCard, state: Mapping[str, Tensor]) -> None:

@@ -40,7 +40,8 @@ def add_layer(project: QgsProject, title: str, name: str, bands: tuple[int, int,
         raise SystemExit(f"{name} cannot be read")
     layer.setRenderer(QgsMultiBandColorRenderer(layer.dataProvider(), *bands))
     layer.setContrastEnhancement(
-        QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum, QgsRasterMinMaxOrigin.Limits.CumulativeCut
+        QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
+        QgsRasterMinMaxOrigin.Limits.CumulativeCut,
     )
     project.addMapLayer(layer)
     return layer
@@ -48,7 +49,7 @@ def add_layer(project: QgsProject, title: str, name: str, bands: tuple[int, int,
 
 def main() -> None:
     """Make the project and write it."""
-    application = QgsApplication([], False)
+    application = QgsApplication([], GUIenabled=False)
     application.initQgis()
     project = QgsProject.instance()
     project.setFilePathStorage(Qgis.FilePathType.Relative)

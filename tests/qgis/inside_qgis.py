@@ -1,7 +1,7 @@
 """What run_in_qgis.py has QGIS execute: wait for the window, run a script or pytest, report, and end the process.
 
-QGIS executes this text without a file name, so the job is described in the environment. A script given with ``--code`` is
-run with ``__name__ == "__main__"``, ``sys.argv`` as usual, and may call the global ``finish(status)`` or raise SystemExit.
+QGIS executes this text without a file name, so the job is described in the environment. A script given with ``--code``
+is run as a main program, with ``sys.argv`` as usual, and may call the global ``finish(status)`` or raise SystemExit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run() -> None:
             status = run_pytest(JOB["arguments"])
         else:
             status = run_script(JOB["code"], JOB["arguments"])
-    except BaseException:  # noqa: BLE001 - the last stop: nothing may keep QGIS open
+    except BaseException:  # the last stop: nothing may keep QGIS open
         traceback.print_exc()
         status = 1
     finish(status)

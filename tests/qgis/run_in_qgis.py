@@ -4,9 +4,9 @@
     run_in_qgis.py --code docs/demo/demo.py        another script
     run_in_qgis.py --interactive project.qgs       just QGIS, for trying things by hand
 
-Without a display, or with ``--visible never``, QGIS runs under a virtual X server of its own with a small window manager.
-The script's outcome is the number it hands to ``finish`` (see inside_qgis.py); a QGIS that crashes, hangs or ends without
-saying so fails the run. Standard library only, any Python from 3.9.
+Without a display, or with ``--visible never``, QGIS runs under a virtual X server of its own with a small window
+manager. The script's outcome is the number it hands to ``finish`` (see inside_qgis.py); a QGIS that crashes, hangs or
+ends without saying so fails the run. Standard library only, any Python from 3.9.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         profile = Path(folder)
         make_profile(profile, "" if options.interactive else STARTUP)
-        env = {**env, **private_folders(profile)}
+        env.update(private_folders(profile))
         command = [qgis, "--nologo", "--noversioncheck", "--profiles-path", str(profile)]
         if options.interactive:
             return subprocess.call([*command, *options.arguments], env=env)

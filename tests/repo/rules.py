@@ -23,7 +23,9 @@ ALLOWED = {
     "plugin": ("plugin",),
     "ui": ("ui", "plugin"),
 }
-"""Which parts a part may import, besides the shared modules. plugin/plugin.py also puts the widgets together."""
+"""Which parts a part may import, besides the shared modules."""
+COMPOSERS = frozenset({"plugin.plugin", "plugin.workbench"})
+"""The modules that put controllers and widgets together, and so know both sides of the arrow ui -> plugin."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ def is_shared(target: str) -> bool:
 
 
 def import_directions(module: Module) -> Iterator[str]:
-    """ui -> plugin -> messages <- engine -> models, and nothing else."""
+    """Arrows: ui -> plugin -> messages <- engine -> models, and nothing else."""
     if not module.part:
         return
-    allowed = ALLOWED[module.part] + (("ui",) if module.name == "plugin.plugin" else ())
+    allowed = ALLOWED[module.part] + (("ui",) if module.name in COMPOSERS else ())
     for found in imports(module):
         if found.inside and found.target.split(".")[0] not in allowed and not is_shared(found.target):
             yield f"{found.line}: {module.part} may not import {found.target}"
@@ -175,7 +177,7 @@ def no_assert(module: Module) -> Iterator[str]:
 
 
 def nothing_swallowed(module: Module) -> Iterator[str]:
-    """No bare except, no handler that does nothing, and going on with the next item only after a named, narrow error."""
+    """No bare except, no handler that does nothing; going on with the next item only after a narrow error."""
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.ExceptHandler):
             continue
@@ -183,22 +185,25 @@ def nothing_swallowed(module: Module) -> Iterator[str]:
             yield f"{node.lineno}: bare except"
         wide = node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}
         idle = (ast.Pass, ast.Continue) if wide else (ast.Pass,)
-        if all(isinstance(s, idle) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)) for s in node.body):
+        if all(
+            isinstance(s, idle) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)) for s in node.body
+        ):
             yield f"{node.lineno}: handler does nothing"
 
 
 QT_ENUM_HOLDERS = frozenset(
-    {"Qt", "QgsTask", "Qgis", "QMetaType", "QVariant", "QFrame", "QSizePolicy", "QEvent", "QDialogButtonBox", "QMessageBox",
-     "QProcess", "QgsMapLayerProxyModel", "QgsWkbTypes", "QIODevice", "QStyle", "QAbstractItemView", "QToolButton", "QPalette",
-     "QgsVectorFileWriter", "QgsRubberBand", "QgsVertexMarker", "QFont", "QPainter", "QDockWidget", "QFormLayout", "QLineEdit"}
+    {"Qt", "QgsTask", "Qgis", "QMetaType", "QVariant", "QFrame", "QSizePolicy", "QEvent", "QDialogButtonBox",
+     "QMessageBox", "QProcess", "QgsMapLayerProxyModel", "QgsWkbTypes", "QIODevice", "QStyle", "QAbstractItemView",
+     "QToolButton", "QPalette", "QgsVectorFileWriter", "QgsRubberBand", "QgsVertexMarker", "QFont", "QPainter",
+     "QDockWidget", "QFormLayout", "QLineEdit"}
 )  # fmt: skip
 
 
 def scoped_enums(module: Module) -> Iterator[str]:
     """Qt 6 has only ``Qt.MouseButton.LeftButton``: ``Holder.Member`` with a bare capitalised member is the old form.
 
-    A scoped enum is read as ``Holder.Enum.Member``, so a two-part name is wrong unless its member names a class: those are
-    followed by a further attribute, used as a type, or called.
+    A scoped enum is read as ``Holder.Enum.Member``, so a two-part name is wrong unless its member names a class: those
+    are followed by a further attribute, used as a type, or called.
     """
     scopes = {id(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
     called = {id(node.func) for node in ast.walk(module.tree) if isinstance(node, ast.Call)}
@@ -222,7 +227,9 @@ def scoped_enums(module: Module) -> Iterator[str]:
 def qt_through_qgis(module: Module) -> Iterator[str]:
     """Qt comes from qgis.PyQt, which is Qt 5 or Qt 6, and ``exec`` has no underscore."""
     for found in imports(module):
-        if found.target.split(".")[0] in {"PyQt5", "PyQt6", "PySide2", "PySide6", "sip"} or found.target.startswith("qgis._"):
+        if found.target.split(".")[0] in {"PyQt5", "PyQt6", "PySide2", "PySide6", "sip"} or found.target.startswith(
+            "qgis._"
+        ):
             yield f"{found.line}: imports {found.target}"
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Attribute) and node.attr == "exec_":

@@ -44,7 +44,7 @@ def etc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_deb822_keeps_mirror_and_key(etc):
+def test_deb822_keeps_mirror_and_key(etc: Path) -> None:
     (etc / "sources.list.d" / "debian.sources").write_text(DEB822)
     assert derive(etc) == (
         0,
@@ -59,9 +59,10 @@ def test_deb822_keeps_mirror_and_key(etc):
     )
 
 
-def test_deb822_key_inside_the_entry_is_kept(etc):
-    entry = DEB822.split("\n\n")[0].replace(
-        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg", "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc"
+def test_deb822_key_inside_the_entry_is_kept(etc: Path) -> None:
+    entry = DEB822.partition("\n\n")[0].replace(
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg",
+        "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc",
     )
     (etc / "sources.list.d" / "debian.sources").write_text(entry)
     status, lines = derive(etc)
@@ -69,9 +70,13 @@ def test_deb822_key_inside_the_entry_is_kept(etc):
     assert lines[-4:] == ["Signed-By:", " -----BEGIN PGP PUBLIC KEY BLOCK-----", " .", " abc"]
 
 
-def test_other_vendors_and_disabled_entries_are_passed_over(etc):
-    (etc / "sources.list.d" / "a.sources").write_text("Types: deb\nURIs: https://v.example\nSuites: nodistro\nComponents: main\n")
-    (etc / "sources.list.d" / "b.sources").write_text("Enabled: no\n" + DEB822.split("\n\n")[0].replace("mirror", "off"))
+def test_other_vendors_and_disabled_entries_are_passed_over(etc: Path) -> None:
+    (etc / "sources.list.d" / "a.sources").write_text(
+        "Types: deb\nURIs: https://v.example\nSuites: nodistro\nComponents: main\n"
+    )
+    (etc / "sources.list.d" / "b.sources").write_text(
+        "Enabled: no\n" + DEB822.partition("\n\n")[0].replace("mirror", "off")
+    )
     (etc / "sources.list.d" / "c.sources").write_text(DEB822)
     assert "URIs: http://mirror.example/debian" in derive(etc)[1]
 
@@ -86,19 +91,19 @@ def test_other_vendors_and_disabled_entries_are_passed_over(etc):
         ),
     ],
 )
-def test_one_line_source_keeps_options(etc, line, expected):
+def test_one_line_source_keeps_options(etc: Path, line: str, expected: str) -> None:
     text = f"# deb http://old.example/debian bookworm main\ndeb-src http://m.example/debian bookworm main\n{line}\n"
     (etc / "sources.list").write_text(text)
     assert derive(etc) == (0, ["samtune-backports.list", expected])
 
 
-def test_no_debian_source_is_an_error(etc):
+def test_no_debian_source_is_an_error(etc: Path) -> None:
     (etc / "sources.list").write_text("deb http://m.example/debian trixie main\n")
     assert derive(etc)[0] != 0
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: path.name)
-def test_scripts_parse(script):
+def test_scripts_parse(script: Path) -> None:
     if not script.read_text().startswith("#!"):
         pytest.skip("no script")
     assert script.stat().st_mode & 0o111
@@ -107,15 +112,17 @@ def test_scripts_parse(script):
 
 def pins(*names: str) -> dict[str, str]:
     lines = "\n".join((ROOT / name).read_text() for name in names).splitlines()
-    return dict(re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines if line and not re.match(r"[#-]", line))
+    return dict(
+        re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines if line and not re.match(r"[#-]", line)
+    )
 
 
-def test_every_requirement_is_pinned_and_only_once():
+def test_every_requirement_is_pinned_and_only_once() -> None:
     files = ("engine/requirements.txt", "engine/requirements-train.txt", ".ci/requirements-dev.txt")
     assert sum(len(pins(name)) for name in files) == len(pins(*files))
 
 
-def test_pins_satisfy_the_distribution():
+def test_pins_satisfy_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pinned = pins("engine/requirements.txt", "engine/requirements-train.txt")
     wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
@@ -126,14 +133,14 @@ def test_pins_satisfy_the_distribution():
         assert have >= want if operator == ">=" else have[: len(want)] == want, requirement
 
 
-def test_every_package_folder_is_in_the_distribution():
+def test_every_package_folder_is_in_the_distribution() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {file.parent for part in ("engine", "models") for file in (ROOT / part).rglob("*.py")}
     found = {".".join(["samtune", *folder.relative_to(ROOT).parts]) for folder in folders}
     assert found | {"samtune", "samtune.plugin"} == listed
 
 
-def test_the_installed_distribution_has_the_version_of_the_metadata():
+def test_the_installed_distribution_has_the_version_of_the_metadata() -> None:
     import importlib.metadata
 
     metadata = configparser.ConfigParser(interpolation=None)
