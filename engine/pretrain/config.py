@@ -19,11 +19,13 @@ class Stage:
         until: share of the run's steps at which the stage ends.
         size: crop side in pixels, a multiple of 16.
         batch: images per step.
+        clicks: correction clicks after the first prompt.
     """
 
     until: float
     size: int
     batch: int
+    clicks: int = 2
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Optimisation:
         decay: weight decay of matrices and filters.
         clip: largest gradient norm.
         average: decay of the weights' moving average, which is what is evaluated and shipped.
-        clicks: correction clicks after the first prompt.
         boxes: share of images whose first prompt is a box.
+        frozen: the stem's first convolution and this many of its first blocks keep their published weights; they see the
+            most pixels, so their gradients cost most.
     """
 
     rate: float = 5e-4
@@ -49,8 +52,8 @@ class Optimisation:
     decay: float = 0.05
     clip: float = 1.0
     average: float = 0.998
-    clicks: int = 2
     boxes: float = 0.35
+    frozen: int = 0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Trainer:
         if config.stem is not None:
             published = torch.load(config.stem, map_location="cpu", weights_only=True)
             self.model.image_encoder.patch_embed.load_state_dict(fold_published(published), strict=False)
+        _freeze(self.model, config.optimisation.frozen)
         self.model.to(memory_format=torch.channels_last)
         self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(_groups(self.model, config), betas=(0.9, 0.999))
@@ -120,7 +121,8 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         batch = Batch(*(v.to(self._device) if isinstance(v, torch.Tensor) else v for v in vars(batch).values()))
         rng = np.random.default_rng([self._config.seed, 2, self.step])
-        result = run_step(self.model, batch, settings.clicks, rng, bf16=self._bf16)
+        clicks = self._config.stage_at(self.step).clicks
+        result = run_step(self.model, batch, clicks, rng, bf16=self._bf16)
         if not torch.isfinite(result.loss):
             raise SamTuneError(f"The loss became {float(result.loss)} at step {self.step}. Lower the learning rate.")
         self.optimiser.zero_grad(set_to_none=True)
@@ -153,6 +155,14 @@ def _groups(model: nn.Module, config: PretrainConfig) -> list[dict[str, object]]
         {"params": found, "peak": settings.stem_rate if stem else settings.rate, "weight_decay": settings.decay * plain}
         for (stem, plain), found in groups.items()
     ]
+
+
+def _freeze(model: nn.Module, blocks: int) -> None:
+    """Keep the stem's first convolution and blocks as they are. They stay with the optimiser, which passes them by."""
+    if blocks:
+        stem = model.image_encoder.patch_embed
+        for part in (stem.first, *stem.blocks[:blocks]):
+            part.requires_grad_(requires_grad=False)
 
 
 def _rate_factor(step: int, config: PretrainConfig) -> float:

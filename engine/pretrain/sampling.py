@@ -21,6 +21,7 @@ _TRIES = 12
 _SMALLEST_CELLS = 14  # pixels of the crop
 _LARGEST_SHARE = 0.85
 _MOST_MAGNIFIED = 4.0
+_OVERHANGING = 0.125
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def _aim(
     rows, columns = np.nonzero(labels == target)
     extent = max(np.ptp(rows) + 1, np.ptp(columns) + 1)
     aimed = np.exp(rng.uniform(np.log(settings.smallest), np.log(settings.largest)))
-    side = int(np.clip(extent / aimed, size / _MOST_MAGNIFIED, 1.25 * max(labels.shape)))
+    # Mostly within the image; one in eight shows its end, as crops at a raster's edge do.
+    limit = 1.25 * max(labels.shape) if rng.random() < _OVERHANGING else 0.9 * min(labels.shape)
+    side = int(np.clip(extent / aimed, size / _MOST_MAGNIFIED, max(limit, size / _MOST_MAGNIFIED)))
     pick = int(rng.integers(len(rows)))
     middle = np.array([rows[pick], columns[pick]]) + rng.uniform(-0.3, 0.3, 2) * side
     corner = [_placed(middle[axis] - side / 2, side, labels.shape[axis], rng) for axis in (0, 1)]
@@ -132,10 +135,10 @@ def _aim(
 
 
 def _placed(start: float, side: int, length: int, rng: np.random.Generator) -> int:
-    """Keep a window mostly within the image; one sample in eight may hang over the edge as crops of real rasters do."""
+    """Keep a window within the image, but for one sample in eight."""
     if side >= length:
         return int(rng.integers(length - side, 1))
-    slack = 0.3 * side if rng.random() < 0.125 else 0.0
+    slack = 0.3 * side if rng.random() < _OVERHANGING else 0.0
     return int(np.clip(start, -slack, length - side + slack))
 
 
