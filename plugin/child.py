@@ -5,10 +5,15 @@ Only Python interpreters and uv are started, from argument lists with absolute p
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
+import signal
 import subprocess  # nosec B404
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _DROPPED_PREFIXES = (
@@ -25,7 +30,11 @@ _DROPPED_PREFIXES = (
     "DYLD_",
     "CONDA_",
 )
-_DROPPED_NAMES = {"VIRTUAL_ENV", "GISBASE", "GISRC", "__PYVENV_LAUNCHER__"}
+_DROPPED_NAMES = {
+    *("VIRTUAL_ENV", "GISBASE", "GISRC", "__PYVENV_LAUNCHER__"),
+    *("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT"),
+}
+_POLL_SECONDS = 0.1
 _NO_CONSOLE = 0x08000000  # CREATE_NO_WINDOW, a constant that the subprocess module has on Windows only
 
 
@@ -82,3 +91,67 @@ def spawn(command: Sequence[str], *, merge_stderr: bool = False) -> subprocess.P
         start_new_session=True,
         creationflags=_NO_CONSOLE if sys.platform == "win32" else 0,
     )
+
+
+def run(
+    command: Sequence[str],
+    on_line: Callable[[str], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    timeout: float | None = None,
+) -> int | None:
+    """Run a program to its end. Blocks: never on QGIS's main thread.
+
+    Args:
+        command: absolute path of a program, then its arguments.
+        on_line: gets each line of its output, errors included, in the calling thread.
+        should_stop: asked some ten times a second; when True the program and what it started are killed.
+        timeout: seconds, after which the same happens; None for none.
+
+    Returns:
+        The exit code; None when it was killed.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    process = spawn(command, merge_stderr=True)
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_pump, args=(process, lines), name="samtune-child", daemon=True).start()
+    end = time.monotonic() + timeout if timeout is not None else float("inf")
+    try:
+        while True:
+            if should_stop() or time.monotonic() > end:
+                return None
+            try:
+                line = lines.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if line is None:
+                return process.wait()
+            on_line(line)
+    finally:
+        kill_tree(process)
+
+
+def _pump(process: subprocess.Popen[bytes], lines: queue.SimpleQueue[str | None]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()  # a program that asks something gets no answer, rather than waiting for ever
+    if process.stdout is not None:
+        with process.stdout:
+            for line in process.stdout:
+                lines.put(line.decode("utf-8", errors="replace").rstrip())
+    lines.put(None)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program and, on POSIX, what it started. Does nothing when it has ended.
+
+    Args:
+        process: from :func:`spawn`.
+    """
+    if process.poll() is None:
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):  # it ended in between
+                os.killpg(process.pid, signal.SIGKILL)  # its session's leader has the group's number
+        process.wait()
