@@ -1,32 +1,34 @@
-"""From the plugin's settings to how an engine is started."""
+"""From the plugin's settings to how an engine is started, and where its environment lies."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..models.errors import EnvironmentMissingError
+from qgis.PyQt.QtCore import QStandardPaths
+
 from .engine_service import EngineConfig
-from .settings import PluginSettings
+from .environment import EngineLocation, engine_command
+from .settings import PLUGIN_KEY, PluginSettings
 
-BOOTSTRAP = Path(__file__).resolve().parent.parent / "engine" / "bootstrap.py"
+PLUGIN_FOLDER = Path(__file__).resolve().parent.parent
 
 
-def engine_config(settings: PluginSettings) -> EngineConfig:
+def engine_location(settings: PluginSettings) -> EngineLocation:
+    """Return where to look for the engine's Python, as the settings are now."""
+    base = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
+    data_folder = (Path(base) if base else Path.home()) / PLUGIN_KEY
+    return EngineLocation(settings.engine_interpreter.value(), data_folder, PLUGIN_FOLDER)
+
+
+def engine_config(settings: PluginSettings, made: int = 0) -> EngineConfig:
     """Describe the engine that the settings ask for.
 
     Args:
         settings: read now; later changes need a new configuration.
+        made: how many environments were made meanwhile: a new environment means a new engine.
 
     Returns:
         The configuration; its command looks for the interpreter only when an engine is started.
     """
-    chosen = settings.engine_interpreter.value() or os.environ.get("SAMTUNE_ENGINE_PYTHON", "")
-
-    def command() -> Sequence[str]:
-        if not chosen:
-            raise EnvironmentMissingError("SamTune's engine has no Python environment yet. Set it up first.")
-        return [chosen, str(BOOTSTRAP), "serve"]
-
-    return EngineConfig(command, settings.engine_settings(), chosen)
+    where = engine_location(settings)
+    return EngineConfig(engine_command(where), settings.engine_settings(), f"{where.setting}#{made}")

@@ -143,9 +143,12 @@ class Session(QObject):
             return
         if self.layer is not None:
             self.layer.willBeDeleted.disconnect(self._forget_layer)
-        self.layer, self.bands, self.layer_problem = layer, bands, problem
         if layer is not None:
             layer.willBeDeleted.connect(self._forget_layer)
+        self._start_over(layer, bands, problem)
+
+    def _start_over(self, layer: QgsRasterLayer | None, bands: tuple[int, ...] = (), problem: str = "") -> None:
+        self.layer, self.bands, self.layer_problem = layer, bands, problem
         self.reset_object()
         self.set_crop((), None)
         self.set_thumbnail(b"")
@@ -165,7 +168,8 @@ class Session(QObject):
             self.raster_changed.emit()
 
     def _forget_layer(self) -> None:
-        self.set_layer(None)
+        self.layer = None  # its C++ side is being destroyed: it must not be touched any more
+        self._start_over(None)
 
     # --- model and level --------------------------------------------------------------------------------------------
 
@@ -301,7 +305,8 @@ class Session(QObject):
             self.target_changed.emit()
 
     def _forget_target(self) -> None:
-        self.set_target(None)
+        self.target, self.class_field = None, ""  # its C++ side is being destroyed
+        self.target_changed.emit()
 
     # --- engine, progress, notices ----------------------------------------------------------------------------------
 

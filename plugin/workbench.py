@@ -11,14 +11,13 @@ from qgis.PyQt.QtCore import QObject
 from qgis.PyQt.QtGui import QGuiApplication
 from qgis.PyQt.QtWidgets import QAction, QWidget
 
-from ..models.errors import SamTuneError
 from ..ui.dock import SamTuneDock
 from ..ui.questions import Questions
 from .acceptor import Acceptor
 from .canvas_bands import CanvasBands
 from .click_controller import ClickController
 from .diagnostics import diagnostics_text, plugin_version
-from .engine_config import engine_config
+from .engine_config import engine_config, engine_location
 from .engine_link import EngineLink
 from .engine_service import EngineService
 from .layers import drawn_bands, unusable_reason
@@ -74,6 +73,7 @@ class Workbench(QObject):
         super().__init__()
         self._around = around
         self._settings = settings
+        self._environments_made = 0
         self.session = Session(self)
         self._restore_choices()
         frame = MapFrame(around.canvas, around.project)
@@ -115,7 +115,7 @@ class Workbench(QObject):
         """Take over changed settings; the engine is started anew with the next request if it must be."""
         self.session.hover_enabled = self._settings.hover_preview.value()
         before = self.service.state
-        self.service.configure(engine_config(self._settings))
+        self.service.configure(engine_config(self._settings, self._environments_made))
         if self.session.layer is not None and self.service.state is not before:
             self.controller.open_raster()
 
@@ -237,13 +237,8 @@ class Workbench(QObject):
     def _set_up(self) -> None:
         from ..ui.environment_dialog import EnvironmentDialog
 
-        dialog = EnvironmentDialog(self._settings, self._around.window)
-        try:
-            ready = dialog.exec()
-        except SamTuneError as error:
-            self.session.notify(NoticeLevel.ERROR, error.user_text, error.details)
-            return
-        if ready:
-            self.service.configure(engine_config(self._settings))
+        if EnvironmentDialog(engine_location(self._settings), self._around.window).exec():
+            self._environments_made += 1
+            self.service.configure(engine_config(self._settings, self._environments_made))
             self.session.set_engine(EngineState.OFF)
             self._retry()

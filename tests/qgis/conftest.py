@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,13 +18,28 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsProject,
     QgsRasterLayer,
-    QgsRectangle,
     QgsVectorLayer,
 )
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QSize
 
-from samtune.plugin.session import Session
+from samtune.plugin.map_frame import MapFrame
+from samtune.plugin.session import EngineState, Session
+
+
+def _load_support() -> ModuleType:
+    """Make support.py importable for the test modules beside it, whose folder is on no path."""
+    name = "samtune_test_support"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("support.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+support = _load_support()
 
 
 @pytest.fixture(scope="session")
@@ -63,30 +81,10 @@ def session(qgis_app: QgsApplication) -> Session:
     return Session()
 
 
-def write_raster(path: Path, *, bands: int = 3, data_type: str = "Byte", crs: str = "EPSG:32617") -> Path:
-    """Write a small GeoTIFF with a gradient: 100 x 80 pixels of 2 units, upper left corner at 500000, 3300000."""
-    from osgeo import gdal, osr
-
-    gdal.UseExceptions()
-    kind = {"Byte": gdal.GDT_Byte, "UInt16": gdal.GDT_UInt16}[data_type]
-    dataset = gdal.GetDriverByName("GTiff").Create(str(path), 100, 80, bands, kind)
-    dataset.SetGeoTransform((500000.0, 2.0, 0.0, 3300000.0, 0.0, -2.0))
-    if crs:
-        reference = osr.SpatialReference()
-        reference.SetFromUserInput(crs)
-        dataset.SetProjection(reference.ExportToWkt())
-    for band in range(1, bands + 1):
-        row = bytes((column * 2 + band) % 256 for column in range(100))
-        raster_band = dataset.GetRasterBand(band)
-        raster_band.WriteRaster(0, 0, 100, 80, row * 80, 100, 80, gdal.GDT_Byte)
-    dataset = None
-    return path
-
-
 @pytest.fixture
 def raster_layer(project: QgsProject, tmp_path: Path) -> QgsRasterLayer:
     """An RGB layer in UTM zone 17N, in the project."""
-    layer = QgsRasterLayer(str(write_raster(tmp_path / "scene.tif")), "scene")
+    layer = QgsRasterLayer(str(support.write_raster(tmp_path / "scene.tif")), "scene")
     project.addMapLayer(layer)
     return layer
 
@@ -103,7 +101,16 @@ def polygon_layer(project: QgsProject) -> QgsVectorLayer:
     return layer
 
 
-def zoom_to(canvas: QgsMapCanvas, rectangle: QgsRectangle) -> None:
-    """Show a rectangle of the canvas's CRS."""
-    canvas.setExtent(rectangle)
-    canvas.refresh()
+@pytest.fixture
+def frame(canvas: QgsMapCanvas, project: QgsProject) -> MapFrame:
+    return MapFrame(canvas, project)
+
+
+@pytest.fixture
+def ready_session(session: Session, raster_layer: QgsRasterLayer) -> Session:
+    """A session with an open raster and a running engine."""
+    session.set_layer(raster_layer, (1, 2, 3))
+    session.set_raster(support.raster_info(raster_layer.source()))
+    session.set_models((support.model_info(), support.model_info("vit_b", present=False)))
+    session.set_engine(EngineState.READY)
+    return session
