@@ -2,8 +2,8 @@
 
 In this order: the interpreter named in the settings, the one in the variable ``SAMTUNE_ENGINE_PYTHON`` (for
 administrators and tests), the environment that the plugin manages in the user's data folder, ``.venv`` in the plugin
-folder (a developer's checkout). The first that is named is taken; if it is of no use, that is an error and not a reason to
-take another.
+folder (a developer's checkout). The first that is named is taken; if it is of no use, that is an error and not a reason
+to take another.
 """
 
 from __future__ import annotations
