@@ -8,30 +8,26 @@ caller's job.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
-import certifi
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, LocationValueError, MaxRetryError, ProxyError, SSLError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError, SSLError
 
-from ..models.errors import CancelledByUser, DownloadError
+from ..models.errors import DownloadError
 from ..models.hashing import sha256_of
+from .partial_file import PartialFile
 from .progress import Progress
+from .transport import Transport, interruptible, make_pool, range_start, redirects_only, validator_of
 
 CHUNK = 64 * 1024
 SPARE_BYTES = 64 * 1024 * 1024
 """Left free on the disk."""
 
-_WATCH_SECONDS = 0.1
 _PARTIAL, _OK, _NOT_SATISFIABLE, _PROXY_LOGIN = 206, 200, 416, 407
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ELSEWHERE = "You can also fetch the file on another machine and load it from file."
@@ -54,27 +50,6 @@ class RemoteFile:
     title: str
 
 
-@dataclass(frozen=True)
-class Transport:
-    """How it is fetched.
-
-    Attributes:
-        proxy: URL of an HTTP proxy, with user and password where needed; empty for none.
-        attempts: how often in a row a connection may fail without bringing a single byte.
-        connect_seconds: longest wait for a connection.
-        read_seconds: longest silence of the server.
-        pause_seconds: wait before the second attempt; doubles with each further one.
-        sleep: how to wait; tests wait less.
-    """
-
-    proxy: str = ""
-    attempts: int = 5
-    connect_seconds: float = 15.0
-    read_seconds: float = 15.0
-    pause_seconds: float = 0.5
-    sleep: Callable[[float], None] = time.sleep
-
-
 def download(remote: RemoteFile, target: Path, progress: Progress, transport: Transport | None = None) -> str:
     """Fetch a file, continuing an earlier attempt where the server allows it.
 
@@ -93,50 +68,15 @@ def download(remote: RemoteFile, target: Path, progress: Progress, transport: Tr
     """
     if urlsplit(remote.url).scheme not in {"http", "https"}:
         raise DownloadError(f"{remote.url!r} is no web address. Correct the mirror in SamTune's settings.")
-    part = _Part(target)
+    part = PartialFile(target)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.discard_if_longer_than(remote.size_bytes)
+        if remote.size_bytes and part.size > remote.size_bytes:
+            part.discard()
         _require_space(remote, part)
         if not (remote.size_bytes and part.size == remote.size_bytes):
             _Transfer(remote, part, progress, transport or Transport()).run()
         return _finish(remote, part, target, progress)
-
-
-class _Part:
-    """The unfinished file and its note on the server's version."""
-
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(target.name + ".part")
-        self._note = target.with_name(target.name + ".part.json")
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
-
-    def discard_if_longer_than(self, size: int) -> None:
-        if size and self.size > size:
-            self.discard()
-
-    def forget_note(self) -> None:
-        self._note.unlink(missing_ok=True)
-
-    def remember(self, url: str, validator: str) -> None:
-        self._note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
-
-    def validator(self, url: str) -> str:
-        """Return what identifies the server's version, or an empty string if the part is of another address."""
-        try:
-            note: object = json.loads(self._note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        if not isinstance(note, dict) or note.get("url") != url:
-            return ""
-        return str(note.get("validator", ""))
 
 
 class _Retry(Exception):  # noqa: N818 - never leaves this module
@@ -146,7 +86,7 @@ class _Retry(Exception):  # noqa: N818 - never leaves this module
 class _Transfer:
     """One download: attempts until the part is whole."""
 
-    def __init__(self, remote: RemoteFile, part: _Part, progress: Progress, transport: Transport) -> None:
+    def __init__(self, remote: RemoteFile, part: PartialFile, progress: Progress, transport: Transport) -> None:
         self._remote = remote
         self._part = part
         self._progress = progress
@@ -162,7 +102,7 @@ class _Transfer:
             CancelledByUser: from ``progress.check``.
         """
         failures = 0
-        with _pool(self._transport) as pool:
+        with make_pool(self._transport) as pool:
             while True:
                 self._progress.check()
                 before = self._part.size
@@ -205,17 +145,19 @@ class _Transfer:
                 self._part.discard()
                 raise _Retry("the server's file is shorter than the part")
             append = response.status == _PARTIAL
-            if append and _range_start(response.headers.get("Content-Range", "")) != have:
+            if append and range_start(response.headers.get("Content-Range", "")) != have:
                 self._part.discard()
                 raise _Retry("the server sent another range than asked for")
             self._check_total(response, have if append else 0)
-            self._part.remember(self._remote.url, _validator_of(response))
+            self._part.remember(self._remote.url, validator_of(response))
             self._receive(response, append=append)
 
     @contextlib.contextmanager
     def _request(self, pool: urllib3.PoolManager, headers: dict[str, str]) -> Iterator[urllib3.HTTPResponse]:
         try:
-            answer = pool.request("GET", self._remote.url, headers=headers, preload_content=False, retries=_redirects())
+            answer = pool.request(
+                "GET", self._remote.url, headers=headers, preload_content=False, retries=redirects_only()
+            )
         except HTTPError as error:
             raise self._connection_error(error) from error
         response = cast("urllib3.HTTPResponse", answer)  # what HTTP/1.1 gives
@@ -237,15 +179,20 @@ class _Transfer:
                 f"{self._remote.url}: {reason}",
             )
         if isinstance(reason, ProxyError) and str(_PROXY_LOGIN) in str(reason.original_error):
-            return DownloadError(
-                "The proxy asks for a user name and password. Enter them in the proxy address in SamTune's settings.",
-                f"{self._remote.url}: {reason}",
-            )
+            return self._proxy_wants_login(str(reason))
         return _Retry(f"{type(reason).__name__}: {reason}")
+
+    def _proxy_wants_login(self, details: str) -> DownloadError:
+        return DownloadError(
+            "The proxy asks for a user name and password. Enter them in the proxy address in SamTune's settings.",
+            f"{self._remote.url}: {details}",
+        )
 
     def _check_status(self, status: int) -> None:
         if status in {_OK, _PARTIAL, _NOT_SATISFIABLE}:
             return
+        if status == _PROXY_LOGIN:
+            raise self._proxy_wants_login(f"HTTP status {status}")
         if status in _WORTH_RETRYING:
             raise _Retry(f"HTTP status {status}")
         raise DownloadError(
@@ -270,7 +217,7 @@ class _Transfer:
         self._total = total
 
     def _receive(self, response: urllib3.HTTPResponse, *, append: bool) -> None:
-        with self._part.path.open("ab" if append else "wb") as stream, _interruptible(response, self._progress):
+        with self._part.path.open("ab" if append else "wb") as stream, interruptible(response, self._progress):
             while piece := response.read1(CHUNK):
                 stream.write(piece)
                 if self._total and stream.tell() > self._total:
@@ -286,29 +233,7 @@ class _Transfer:
         self._progress.report(done / self._total if self._total else -1.0, f"{message}: {megabytes}")
 
 
-@contextlib.contextmanager
-def _interruptible(response: urllib3.HTTPResponse, progress: Progress) -> Iterator[None]:
-    """End a read that waits for a silent server when the user cancels; the reader then sees a closed connection."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(_WATCH_SECONDS):
-            try:
-                progress.check()
-            except CancelledByUser:
-                response.shutdown()
-                return
-
-    watcher = threading.Thread(target=watch, name="samtune-download-watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _finish(remote: RemoteFile, part: _Part, target: Path, progress: Progress) -> str:
+def _finish(remote: RemoteFile, part: PartialFile, target: Path, progress: Progress) -> str:
     """Check the whole part and give it its final name."""
     progress.report(1.0, f"Checking {remote.title}")
     found = sha256_of(part.path, progress.check)
@@ -320,10 +245,7 @@ def _finish(remote: RemoteFile, part: _Part, target: Path, progress: Progress) -
             f"Try again, with another mirror if it happens twice. {_ELSEWHERE}",
             f"{remote.url}: {size} bytes, SHA-256 {found}; expected {remote.size_bytes} bytes, {remote.sha256}",
         )
-    with part.path.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    part.path.replace(target)
-    part.forget_note()
+    part.become(target)
     return found
 
 
@@ -346,44 +268,8 @@ def require_space(folder: Path, needed: int, title: str) -> None:
         )
 
 
-def _require_space(remote: RemoteFile, part: _Part) -> None:
+def _require_space(remote: RemoteFile, part: PartialFile) -> None:
     require_space(part.path.parent, max(0, remote.size_bytes - part.size), remote.title)
-
-
-def _pool(transport: Transport) -> urllib3.PoolManager:
-    timeout = urllib3.Timeout(connect=transport.connect_seconds, read=transport.read_seconds)
-    # The machine's own authorities know a company's; the public ones help a Python that finds none on the machine.
-    trust = urllib3.util.create_urllib3_context()
-    trust.load_default_certs()
-    trust.load_verify_locations(certifi.where())
-    if not transport.proxy:
-        return urllib3.PoolManager(timeout=timeout, ssl_context=trust)
-    try:
-        proxy = urllib3.util.parse_url(transport.proxy)
-        login = urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
-        return urllib3.ProxyManager(transport.proxy, proxy_headers=login, timeout=timeout, ssl_context=trust)
-    except (LocationParseError, LocationValueError, HTTPError) as error:
-        raise DownloadError(
-            "The proxy address cannot be used. Write it as http://host:port in SamTune's settings.",
-            type(error).__name__,  # not its text, which may hold the password
-        ) from error
-
-
-def _redirects() -> urllib3.Retry:
-    return urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
-
-
-def _range_start(content_range: str) -> int:
-    """Return the first byte's position in ``bytes 100-199/200``; -1 if it is not of that form."""
-    unit, _, rest = content_range.partition(" ")
-    start = rest.partition("-")[0]
-    return int(start) if unit == "bytes" and start.isdigit() else -1
-
-
-def _validator_of(response: urllib3.HTTPResponse) -> str:
-    """Return what If-Range may carry: a strong entity tag, else the date."""
-    tag = str(response.headers.get("ETag", ""))
-    return tag if tag and not tag.startswith("W/") else str(response.headers.get("Last-Modified", ""))
 
 
 @contextlib.contextmanager

@@ -118,25 +118,31 @@ class ModelFiles:
             raise WeightsError(f"{card.title} comes with the plugin; it cannot be replaced by another file.")
         if not source.is_file():
             raise ModelMissingError(f"There is no file {source}. Choose the weight file of {card.title}.")
-        target = self.path(card)
-        temporary = target.with_name(f"{target.name}.import.{os.getpid()}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if target.exists() and target.samefile(source):
-                return self._checked(card, target, progress)
-            require_space(self.folder, source.stat().st_size, card.title)
+            return self._take(card, source, progress)
+        except OSError as error:
+            raise WeightsError(
+                f"{source.name} cannot be copied to {self.folder}: {error.strerror or error}. Choose another "
+                "folder for models in SamTune's settings.",
+                repr(error),
+            ) from error
+
+    def _take(self, card: ModelCard, source: Path, progress: Progress) -> ModelCard:
+        target = self.path(card)
+        if target.exists() and target.samefile(source):
+            found = self._checked(card, target, progress)
+            self.record(found)
+            return found
+        require_space(self.folder, source.stat().st_size, card.title)
+        temporary = self.folder / f".{os.getpid()}-{card.file_name}"
+        try:
             _copy(source, temporary, card.title, progress)
             found = self._checked(card, temporary, progress)
             temporary.replace(target)
-            self.record(found)
-        except OSError as error:
-            raise WeightsError(
-                f"{source.name} cannot be copied to {self.folder}: {error.strerror or error}. Choose another folder "
-                "for models in SamTune's settings.",
-                repr(error),
-            ) from error
         finally:
             temporary.unlink(missing_ok=True)
+        self.record(found)
         return found
 
     def _checked(self, card: ModelCard, path: Path, progress: Progress) -> ModelCard:

@@ -13,10 +13,11 @@ from ..models import registry
 from ..models.card import ModelCard
 from ..models.errors import DownloadError
 from .device import DeviceChoice
-from .downloads import RemoteFile, Transport, download
+from .downloads import RemoteFile, download
 from .messages import Done, DownloadParams, ImportParams, ModelInfo, ModelList
 from .model_files import ModelFiles
 from .progress import NullProgress, Progress
+from .transport import Transport
 
 if TYPE_CHECKING:
     from ..models.promptable import PromptableModel
