@@ -120,8 +120,8 @@ def select_parts(outline: MultiPolygon, prompts: InputPrompts, cell: float) -> M
         The parts kept; empty when no part is meant by the prompts.
     """
     parts = np.array(shapely.get_parts(outline))
-    negative = shapely.points(prompts.negative)
-    parts = np.array([part for part in parts if not shapely.intersects(part, negative).any()])
+    away = shapely.intersects(parts[:, None], shapely.points(prompts.negative)[None, :]).any(axis=1)
+    parts = parts[~away]
     if not len(parts):
         return MultiPolygon()
     area = shapely.area(parts)

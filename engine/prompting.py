@@ -88,6 +88,10 @@ _TRUST = {Doubt.NONE: 2, Doubt.UNSURE: 1}
 """Rank among several masks; the others are of no use even as a start."""
 
 
+_USELESS = frozenset({Doubt.EMPTY, Doubt.WHOLE})
+"""Answers that a correction does not build on: it starts anew from all prompts."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the decoder makes of a list of prompts.
@@ -125,6 +129,8 @@ class PromptMemory:
         check: Callable[[], None],
     ) -> Answer:
         """Answer prompts, each correction with the logits of the answer before it as mask prompt.
+
+        An answer that outlined nothing is not built on.
 
         Args:
             decoder: the model.
@@ -178,7 +184,7 @@ def _decode(
         np.array([point[:2] for point in prompts.points], np.float32).reshape(-1, 2),
         np.array([int(point[2]) for point in prompts.points], np.int64),
         None if prompts.box is None else np.array(prompts.box, np.float32),
-        None if before is None else before.logits,
+        None if before is None or before.doubt in _USELESS else before.logits,
         multimask=first and prompts.box is None,
     )
     return choose(decoded, covered, prompts, first=first)

@@ -98,6 +98,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[SimpleNamespace] = []
+        self.masks = [OBJECT] * 100
 
     def decode(
         self,
@@ -110,7 +111,7 @@ class Recorder:
         multimask: bool = True,
     ) -> SimpleNamespace:
         self.calls.append(SimpleNamespace(points=points, labels=labels, box=box, mask=mask_logits, multimask=multimask))
-        logits = OBJECT.copy()
+        logits = self.masks[len(self.calls) - 1].copy()
         logits[0, 0] = -len(self.calls)
         return decoded(*[(logits, 0.9)] * (3 if multimask else 1))
 
@@ -129,6 +130,15 @@ def test_every_correction_is_fed_the_answer_before_it() -> None:
     assert [call.mask[0, 0] for call in decoder.calls[1:]] == [-1, -2]
     assert decoder.calls[2].labels.tolist() == [1, 1, 0]
     assert decoder.calls[2].points.dtype == np.float32
+
+
+@pytest.mark.parametrize("useless", [WHOLE, EMPTY])
+def test_a_useless_answer_is_not_built_on(useless: NDArray[np.float32]) -> None:
+    memory, decoder = PromptMemory(), Recorder()
+    decoder.masks = [useless, OBJECT, OBJECT]
+    answer = ask(memory, decoder, PromptList(((40.0, 40.0, True), (100.0, 100.0, False), (90.0, 90.0, False))))
+    assert [call.mask is None for call in decoder.calls] == [True, True, False]
+    assert answer.doubt is Doubt.NONE
 
 
 def test_a_box_alone_is_the_first_step() -> None:
