@@ -146,7 +146,9 @@ def _run(arguments: list[str]) -> int:
     if module is None:
         parser.print_help()
         return WRONG_USAGE
-    return module.run(args)
+    status = module.run(args)
+    sys.stdout.flush()  # here, where a reader that has gone away is handled
+    return status
 
 
 def _load(name: str) -> CommandModule:

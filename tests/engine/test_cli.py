@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import subprocess
 import sys
 import types
@@ -204,6 +205,15 @@ def test_the_process_exits_with_the_status(tmp_path: Path) -> None:
     assert done.returncode == cli.FAILED
     assert _one_line(done.stderr).startswith("samtune: There is no file")
     assert done.stdout == ""
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "engine" / "bootstrap.py"), "models", "list"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (cli.FAILED, "")
 
 
 def test_models_list(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:

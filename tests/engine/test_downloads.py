@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samtune.engine.downloads import SPARE_BYTES, RemoteFile, download
 from samtune.engine.progress import NullProgress
 from samtune.engine.transport import Transport
@@ -86,6 +89,25 @@ def test_cut_connections_are_continued_where_they_broke(paths: Paths) -> None:
     asked = [request.get("Range") for request in plan.seen]
     assert asked == [None, "bytes=100000-", "bytes=100001-", "bytes=250001-"]
     assert {request.get("If-Range") for request in plan.seen[1:]} == {'"one"'}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, len(CONTENT) - 1), max_size=4),
+    statuses=st.lists(st.sampled_from([0, 500, 503]), max_size=2),
+    ranges=st.booleans(),
+    tagged=st.booleans(),
+)
+def test_whatever_happens_on_the_way_the_file_is_right(
+    cuts: list[int], statuses: list[int], ranges: bool, tagged: bool
+) -> None:
+    plan = Plan(CONTENT, cut_after=list(cuts), statuses=statuses, ranges=ranges, etag='"one"' if tagged else "")
+    patient = Transport(attempts=6, read_seconds=2, pause_seconds=0.001, sleep=lambda _seconds: None)
+    with tempfile.TemporaryDirectory() as folder, serving(plan) as url:
+        target = Path(folder) / "weights.bin"
+        download(_remote(url), target, NullProgress(), patient)
+        assert target.read_bytes() == CONTENT
+        assert [path.name for path in Path(folder).iterdir()] == ["weights.bin"]
 
 
 def test_patience_counts_only_attempts_without_progress(paths: Paths) -> None:
