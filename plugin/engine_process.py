@@ -60,7 +60,7 @@ class Limits:
     """
 
     start_silence: float = 120.0
-    silence: float = 20.0
+    silence: float = 30.0
     interactive: float = 30.0
     shutdown: float = 1.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import QgsApplication, QgsFeedback, QgsTask
+from qgis.PyQt.QtCore import QObject
 from samtune.engine.messages import Done, Method, WarmUpParams
 from samtune.models.errors import CancelledByUser, EngineDiedError, RasterError, SamTuneError
 from samtune.plugin.engine_service import EngineService, ServiceState
@@ -114,6 +116,23 @@ def test_a_task_needs_no_reference_of_the_caller(controller: TaskController) -> 
         del task
     wait_until(lambda: len(ends) == 5)
     assert sorted(ends) == [0, 1, 2, 3, 4]
+
+
+def test_a_task_outlives_its_controller(qgis_app: QgsApplication) -> None:
+    parent = QObject()
+    controller = TaskController(QgsApplication.taskManager(), parent)
+    go_on = threading.Event()
+    ends: list[object] = []
+    task = Work(lambda task, feedback: go_on.wait(5))
+    task.succeeded.connect(ends.append)
+    controller.submit(task)
+    parent.deleteLater()
+    del parent, controller, task
+    helpers.let_run(0.1)
+    gc.collect()
+    go_on.set()
+    wait_until(lambda: ends)
+    assert ends == [True]
 
 
 def test_an_error_keeps_its_kind_and_texts(controller: TaskController) -> None:
