@@ -60,8 +60,16 @@ def qgis_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QgsApplicatio
 @pytest.fixture
 def project(qgis_app: QgsApplication) -> Iterator[QgsProject]:
     project = QgsProject.instance()
-    project.clear()
+    _empty(project)
     yield project
+    _empty(project)
+
+
+def _empty(project: QgsProject) -> None:
+    """Remove all layers. In the real QGIS a layer in an edit session would make a dialog ask what to do with the edits."""
+    for layer in project.mapLayers().values():
+        if isinstance(layer, QgsVectorLayer) and layer.isEditable():
+            layer.rollBack()
     project.clear()
 
 

@@ -31,10 +31,15 @@ def finish(status: int) -> None:
 
 
 def run_pytest(arguments: list[str]) -> int:
-    """Run the tests in this process and return pytest's exit status."""
+    """Run the tests in this process and return pytest's exit status.
+
+    A test that hangs does so in Qt's event loop, where no signal handler of Python runs: its time limit is watched by a
+    thread, which prints all stacks and ends QGIS.
+    """
     import pytest
 
-    return int(pytest.main(["--rootdir", JOB["root"], "-p", "no:cacheprovider", *arguments]))
+    options = ["--rootdir", JOB["root"], "-p", "no:cacheprovider", "-o", "timeout_method=thread"]
+    return int(pytest.main([*options, *arguments]))
 
 
 def run_script(code: str, arguments: list[str]) -> int:
@@ -74,6 +79,8 @@ def start() -> None:
     QTimer.singleShot(SETTLE_MS, run)
 
 
-faulthandler.enable()
-faulthandler.register(signal.SIGUSR1, all_threads=True)
+# A copy of stderr, because pytest captures the original.
+dumps = os.fdopen(os.dup(2), "w")
+faulthandler.enable(dumps)
+faulthandler.register(signal.SIGUSR1, dumps, all_threads=True)
 QTimer.singleShot(0, start)
