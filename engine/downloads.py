@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ProxyError, SSLError
 
 from ..models.errors import DownloadError
 from ..models.hashing import sha256_of
+from .file_lock import locked
 from .partial_file import PartialFile
 from .progress import Progress
 from .transport import Transport, interruptible, make_pool, range_start, redirects_only, validator_of
@@ -71,12 +72,15 @@ def download(remote: RemoteFile, target: Path, progress: Progress, transport: Tr
     part = PartialFile(target)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if remote.size_bytes and part.size > remote.size_bytes:
-            part.discard()
-        _require_space(remote, part)
-        if not (remote.size_bytes and part.size == remote.size_bytes):
-            _Transfer(remote, part, progress, transport or Transport()).run()
-        return _finish(remote, part, target, progress)
+        with locked(target.parent / ".download.lock") as ours:
+            if not ours:
+                raise DownloadError("Another SamTune is downloading a model at the moment. Wait until it is done.")
+            if remote.size_bytes and part.size > remote.size_bytes:
+                part.discard()
+            _require_space(remote, part)
+            if not (remote.size_bytes and part.size == remote.size_bytes):
+                _Transfer(remote, part, progress, transport or Transport()).run()
+            return _finish(remote, part, target, progress)
 
 
 class _Retry(Exception):  # noqa: N818 - never leaves this module

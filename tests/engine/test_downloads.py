@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samtune.engine.downloads import SPARE_BYTES, RemoteFile, download
+from samtune.engine.file_lock import locked
 from samtune.engine.progress import NullProgress
 from samtune.engine.transport import Transport
 from samtune.models.errors import CancelledByUser, DownloadError
@@ -66,7 +67,11 @@ def _remote(url: str, content: bytes = CONTENT) -> RemoteFile:
 
 
 def _leftovers(paths: Paths) -> list[str]:
-    return sorted(path.name for path in paths.target.parent.iterdir())
+    return _names(paths.target.parent)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".download.lock")
 
 
 def test_a_file_arrives_whole(paths: Paths) -> None:
@@ -107,7 +112,7 @@ def test_whatever_happens_on_the_way_the_file_is_right(
         target = Path(folder) / "weights.bin"
         download(_remote(url), target, NullProgress(), patient)
         assert target.read_bytes() == CONTENT
-        assert [path.name for path in Path(folder).iterdir()] == ["weights.bin"]
+        assert _names(Path(folder)) == ["weights.bin"]
 
 
 def test_patience_counts_only_attempts_without_progress(paths: Paths) -> None:
@@ -314,6 +319,18 @@ def test_only_web_addresses(paths: Paths, url: str) -> None:
         download(_remote(url), paths.target, NullProgress(), IMPATIENT)
 
 
+def test_two_processes_do_not_write_into_one_part(paths: Paths) -> None:
+    paths.target.parent.mkdir(parents=True)
+    plan = Plan(CONTENT)
+    with serving(plan) as url:
+        with locked(paths.target.parent / ".download.lock"):
+            with pytest.raises(DownloadError, match="Another SamTune"):
+                download(_remote(url), paths.target, NullProgress(), IMPATIENT)
+            assert plan.seen == []
+        download(_remote(url), paths.target, NullProgress(), IMPATIENT)
+    assert paths.target.read_bytes() == CONTENT
+
+
 def test_a_full_disk_is_told_before_anything_is_asked(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=SPARE_BYTES + len(CONTENT) - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
@@ -352,7 +369,7 @@ def test_a_disk_that_fills_up_keeps_what_arrived(paths: Paths, monkeypatch: pyte
 
     def open_(path: Path, mode: str = "r", **kwargs: object) -> object:
         stream = original(path, mode, **kwargs)  # type: ignore[call-overload]
-        return Full(stream) if mode in {"wb", "ab"} else stream
+        return Full(stream) if mode in {"wb", "ab"} and path.suffix == ".part" else stream
 
     with serving(Plan(CONTENT)) as url:
         monkeypatch.setattr(Path, "open", open_)
