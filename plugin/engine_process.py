@@ -7,6 +7,7 @@ answers, one reads stderr (whose last lines become part of an error), one watche
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import queue
 import subprocess  # nosec B404
@@ -74,6 +75,7 @@ class EngineProcess:
         settings: EngineSettings,
         client: str = "samtune",
         on_change: Callable[[], None] | None = None,
+        on_start_progress: ProgressCallback | None = None,
         limits: Limits | None = None,
     ) -> None:
         """Begin to start an engine, and return at once.
@@ -84,6 +86,7 @@ class EngineProcess:
             settings: for the handshake.
             client: who we are, for the engine's log.
             on_change: called from any thread when the engine is ready, has ended, or went from idle to busy or back.
+            on_start_progress: told what the engine loads before it is ready, in the reader thread.
             limits: deadlines; None for the usual ones.
         """
         self._command = command
@@ -103,7 +106,8 @@ class EngineProcess:
         self.last_heartbeat: Heartbeat | None = None
         self.end_error: SamTuneError | None = None
         """Why the engine ended, once :meth:`alive` is False; None when it was closed on purpose."""
-        self.ready = self.request(Method.INITIALIZE, InitializeParams(PROTOCOL_VERSION, client, settings))
+        hello = InitializeParams(PROTOCOL_VERSION, client, settings)
+        self.ready = self.request(Method.INITIALIZE, hello, on_start_progress)
         """The handshake; its result is an :class:`~samtune.engine.messages.EngineInfo`."""
         self.ready.add_done_callback(self._after_handshake)
         self._start_thread("write", self._write_loop)
@@ -205,10 +209,11 @@ class EngineProcess:
         try:
             while (message := self._outgoing.get()) is not _WRITE_END:
                 writer.write(message)
-            writer.close()
         except OSError as error:
             # The engine is gone; the reading thread sees that too and tells everybody.
             self._tail.append(f"(QGIS could not write to the engine: {error})")
+        with contextlib.suppress(OSError):  # what could not be written is still in the buffer
+            writer.close()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         try:
@@ -254,8 +259,9 @@ class EngineProcess:
     def _read_stderr(self) -> None:
         if self._process is None or self._process.stderr is None:
             return
-        for line in self._process.stderr:
-            self._tail.append(line.decode("utf-8", errors="replace").rstrip())
+        with self._process.stderr as stream:
+            for line in stream:
+                self._tail.append(line.decode("utf-8", errors="replace").rstrip())
 
     def _receive(self, message: JsonObject) -> None:
         method, request = message.get("method"), message.get("id")

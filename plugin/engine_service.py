@@ -81,7 +81,8 @@ class EngineService(QObject):
 
     Signals:
         state_changed: a :class:`ServiceState` and a text for the user, empty unless FAILED.
-        progress: method, fraction (0 to 1, negative when unknown) and text of whatever request reports some.
+        progress: method, fraction (0 to 1, negative when unknown) and text of whatever request reports some;
+            INITIALIZE while the engine starts.
         info: the :class:`~samtune.engine.messages.EngineInfo` of an engine that came up.
     """
 
@@ -174,7 +175,7 @@ class EngineService(QObject):
         """
 
         def announce(fraction: float, text: str) -> None:
-            self._post(lambda: self.progress.emit(method, fraction, text))
+            self._announce(method, fraction, text)
             if on_progress is not None:
                 on_progress(fraction, text)
 
@@ -231,7 +232,12 @@ class EngineService(QObject):
             if self._engine is None or not self._engine.alive():
                 config = self._config
                 self._engine = EngineProcess(
-                    config.command, config.settings, self._client, lambda: self._post(self._refresh), self._limits
+                    config.command,
+                    config.settings,
+                    self._client,
+                    on_change=lambda: self._post(self._refresh),
+                    on_start_progress=lambda fraction, text: self._announce(Method.INITIALIZE, fraction, text),
+                    limits=self._limits,
                 )
                 self._engine.ready.add_done_callback(lambda done: self._post(lambda: self._greet(done)))
                 self._post(self._refresh)
@@ -249,6 +255,9 @@ class EngineService(QObject):
     def _run_delivery(self, call: Callable[[], None]) -> None:
         if not self._closed:
             call()
+
+    def _announce(self, method: Method, fraction: float, text: str) -> None:
+        self._post(lambda: self.progress.emit(method, fraction, text))
 
     def _greet(self, handshake: PendingRequest) -> None:
         try:

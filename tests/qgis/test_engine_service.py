@@ -107,6 +107,8 @@ def test_a_request_starts_the_engine_and_comes_back_on_the_main_thread(make: Mak
     service = make()
     states: list[ServiceState] = []
     infos: list[EngineInfo] = []
+    announced: list[tuple[Method, str]] = []
+    service.progress.connect(lambda method, _fraction, text: announced.append((method, text)))
     service.state_changed.connect(lambda state, _text: states.append(state))
     service.info.connect(infos.append)
     outcome = Outcome()
@@ -118,6 +120,8 @@ def test_a_request_starts_the_engine_and_comes_back_on_the_main_thread(make: Mak
     wait_until(lambda: service.state is ServiceState.READY)
     assert states == [ServiceState.STARTING, ServiceState.BUSY, ServiceState.READY]
     assert [info.pid for info in infos] == [service.pid]
+    assert announced[0] == (Method.INITIALIZE, "loaded")
+    assert announced[-1] == (Method.WARM_UP, "step 60")
 
 
 def test_errors_arrive_as_what_they_are(make: Make) -> None:
