@@ -5,36 +5,25 @@ Nothing here writes to the raster or beside it.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from ..models.errors import RasterError
+from . import raster_facts as facts
 from . import stretch as stretching
 from .crops import MIN_LEVEL, Crop, RasterFrame, max_level
 from .messages import RasterInfo, RasterSpec
-from .raster_bands import BandChoice, band_names, check_stretch, choose_bands
-
-CACHE_MEGABYTES = 256
-"""GDAL's block cache. Its default, a share of the machine's memory, is too much beside a model."""
+from .raster_bands import band_names, check_stretch, choose_bands
 
 WATCHED_FILES = 64
 """A raster of more files than this (a large mosaic) is checked for changes by its first ones only, on every request."""
-
-LARGE = 8192
-"""Side in pixels from which missing overviews are worth a note."""
 
 SAMPLE_SIDE = 1024
 SAMPLE_PIXELS = 4_000_000
@@ -79,20 +68,24 @@ class RasterSource:
             RasterError: the raster cannot be opened or used, or the spec does not fit it.
         """
         self._lock = threading.Lock()
-        with _gdal(spec.uri):
+        with facts.gdal(spec.uri):
             self._dataset: DatasetReader = rasterio.open(spec.uri)
-        try:
-            self._files = tuple(Path(name) for name in self._dataset.files if not name.endswith(".aux.xml"))
-            self._stamps = _stamps(self._files[:WATCHED_FILES])
-            _refuse_unusable(self._dataset)
-            self.frame = RasterFrame(self._dataset.width, self._dataset.height, layer_transform(self._dataset))
-            interpretation = tuple(item.name for item in self._dataset.colorinterp)
-            self._choice = choose_bands(spec.bands, interpretation)
-            self._palette = self._read_palette() if self._choice.palette else None
-            self.info = self._describe(spec, interpretation)
-        except BaseException:
-            self._dataset.close()
-            raise
+            try:
+                self._set_up(spec)
+            except BaseException:
+                self._dataset.close()
+                raise
+
+    def _set_up(self, spec: RasterSpec) -> None:
+        dataset = self._dataset
+        self._files = facts.local_files(dataset)
+        self._stamps = facts.stamps(self._files[:WATCHED_FILES])
+        facts.refuse_unusable(dataset)
+        self.frame = RasterFrame(dataset.width, dataset.height, facts.layer_transform(dataset))
+        interpretation = tuple(item.name for item in dataset.colorinterp)
+        self._choice = choose_bands(spec.bands, interpretation)
+        self._palette = self._read_palette() if self._choice.palette else None
+        self.info = self._describe(spec, interpretation)
 
     def close(self) -> None:
         """Close the file."""
@@ -105,7 +98,7 @@ class RasterSource:
         Returns:
             False when one was written anew, moved or deleted.
         """
-        return _stamps(self._files[:WATCHED_FILES]) == self._stamps
+        return facts.stamps(self._files[:WATCHED_FILES]) == self._stamps
 
     def read(self, crop: Crop, check: Callable[[], None]) -> CropPixels:
         """Read a crop at its level.
@@ -124,7 +117,7 @@ class RasterSource:
             RasterError: the file is gone, changed or damaged.
         """
         if not self.is_current():
-            raise _changed(self.info.spec.uri, self._files)
+            raise facts.changed(self.info.spec.uri, self._files)
         bands = 3 if self._palette is not None else len(self._choice.bands)
         values = np.zeros((bands, crop.size, crop.size), self._dtype)
         valid = np.zeros((crop.size, crop.size), bool)
@@ -153,6 +146,7 @@ class RasterSource:
 
     @property
     def _dtype(self) -> np.dtype[np.generic]:
+        """A type that holds what :meth:`read` gives: every chosen band's values."""
         if self._palette is not None:
             return np.dtype(np.uint8)
         return np.result_type(*(np.dtype(self._dataset.dtypes[band - 1]) for band in self._choice.bands))
@@ -171,8 +165,12 @@ class RasterSource:
         method = Resampling.average if scale > 1 else Resampling.cubic if scale < 1 else Resampling.nearest
         if self._palette is not None:
             method = Resampling.nearest
-        with self._lock, _gdal(self.info_uri, reading=True):
-            values = self._dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
+        with self._lock, facts.gdal(self._dataset.name, reading=True):
+            if len({self._dataset.dtypes[band - 1] for band in bands}) == 1:
+                values = self._dataset.read(bands, window=window, out_shape=(len(bands), *shape), resampling=method)
+            else:  # rasterio reads bands of different types only one by one
+                each = [self._dataset.read(band, window=window, out_shape=shape, resampling=method) for band in bands]
+                values = np.stack(each)
             valid = np.ones(shape, bool)
             if MaskFlags.per_dataset in self._dataset.mask_flag_enums[bands[0] - 1]:
                 valid = self._dataset.read_masks(bands[0], window=window, out_shape=shape) > 0
@@ -183,11 +181,6 @@ class RasterSource:
         colours = self._palette[index]
         return np.moveaxis(colours[..., :3], -1, 0), valid & (colours[..., 3] > 0)
 
-    @property
-    def info_uri(self) -> str:
-        """Path or URI as it was opened."""
-        return str(self._dataset.name)
-
     def _read_palette(self) -> NDArray[np.uint8]:
         table = self._dataset.colormap(self._choice.bands[0])
         palette = np.zeros((max(table) + 1, 4), np.uint8)
@@ -197,7 +190,7 @@ class RasterSource:
 
     def _describe(self, spec: RasterSpec, interpretation: tuple[str, ...]) -> RasterInfo:
         dataset, choice = self._dataset, self._choice
-        notes = [*choice.notes, *_notes(dataset, choice)]
+        notes = list(facts.notes(dataset, choice))
         if spec.stretch:
             check_stretch(spec.stretch, len(choice.bands))
             stretch = spec.stretch
@@ -212,7 +205,7 @@ class RasterSource:
             stretch = stretching.robust(sample)
         return RasterInfo(
             spec=replace(spec, bands=choice.bands, stretch=stretch),
-            fingerprint=_fingerprint(dataset, self._files, self.frame),
+            fingerprint=facts.fingerprint(dataset, self._files, self.frame),
             width=dataset.width,
             height=dataset.height,
             band_names=band_names(dataset.descriptions, interpretation),
@@ -287,104 +280,3 @@ def _missing(values: NDArray[np.generic], nodata: list[float | None]) -> NDArray
             empty &= band == (np.float32(value) if band.dtype == np.float32 else np.float64(value))
         bad |= empty
     return bad
-
-
-def layer_transform(dataset: DatasetReader) -> tuple[float, float, float, float, float, float]:
-    """Return the transform under which QGIS shows a raster, in GDAL order.
-
-    QGIS gives a raster without georeference the coordinates x = column, y = -row.
-
-    Args:
-        dataset: an open raster.
-
-    Returns:
-        (x0, dx/dcol, dx/drow, y0, dy/dcol, dy/drow).
-    """
-    if dataset.transform.is_identity:
-        return (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
-    x0, a, b, y0, d, e = dataset.transform.to_gdal()
-    return (x0, a, b, y0, d, e)
-
-
-def _refuse_unusable(dataset: DatasetReader) -> None:
-    if dataset.count == 0:
-        inside = ", ".join(dataset.subdatasets[:3])
-        raise RasterError(
-            "This file holds no raster itself" + (" but several inside it: choose one of those." if inside else "."),
-            inside,
-        )
-    if any(name.startswith("complex") for name in dataset.dtypes):
-        raise RasterError(
-            "The raster holds complex numbers, of which no picture can be made. Compute amplitude or phase first "
-            "(Raster Calculator), then use that layer.",
-            f"data types {sorted(set(dataset.dtypes))}",
-        )
-    if dataset.transform.is_identity and dataset.gcps[0]:
-        raise RasterError(
-            "The raster is located by ground control points only. Warp it first (Raster > Projections > Warp), "
-            "then use the result."
-        )
-
-
-def _notes(dataset: DatasetReader, choice: BandChoice) -> Iterator[str]:
-    if dataset.transform.is_identity:
-        yield "The raster is not georeferenced: lengths and areas are in pixels."
-    elif not dataset.crs:
-        yield "The raster has no CRS: polygons get none either. Assign one in the layer's properties if you know it."
-    if max(dataset.width, dataset.height) > LARGE and not dataset.overviews(choice.bands[0]):
-        yield (
-            "The raster is large and has no overviews (pyramids): coarse levels are slow. "
-            "Build them with Raster > Miscellaneous > Build Overviews."
-        )
-
-
-def _stamps(files: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
-    """Path, size and modification time of local files; files that GDAL alone can reach have neither."""
-    found = []
-    for path in files:
-        try:
-            status = path.stat()
-            found.append((str(path), status.st_size, status.st_mtime_ns))
-        except OSError:
-            found.append((str(path), -1, -1))
-    return tuple(found)
-
-
-def _fingerprint(dataset: DatasetReader, files: tuple[Path, ...], frame: RasterFrame) -> str:
-    """Hash of paths, sizes and times of every file of the raster, and of its metadata; never of its pixels."""
-    absolute = tuple(path.resolve() if path.exists() else path for path in files)
-    facts = (
-        dataset.name if not files else "",
-        dataset.driver,
-        _stamps(absolute),
-        (frame.width, frame.height, frame.transform),
-        dataset.dtypes,
-        dataset.nodatavals,
-        dataset.crs.to_wkt() if dataset.crs else "",
-    )
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def _changed(uri: str, files: tuple[Path, ...]) -> RasterError:
-    if any(size < 0 for _, size, _ in _stamps(files[:1])):
-        return RasterError(f"The raster file {Path(uri).name} is gone. Put it back or remove the layer.", uri)
-    return RasterError(f"The raster file {Path(uri).name} changed while it was open. Try again.", uri)
-
-
-@contextmanager
-def _gdal(uri: str, *, reading: bool = False) -> Iterator[None]:
-    """Run GDAL calls with our settings; turn its errors into ours."""
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            yield
-    except (RasterioError, OSError) as error:
-        name = Path(uri).name or uri
-        details = f"{uri}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
-        if reading:
-            text = f"The raster {name} cannot be read here: the file is damaged, or its server did not answer."
-        elif "://" not in uri and not uri.startswith("/vsi") and ":" not in uri[2:] and not Path(uri).exists():
-            text = f"There is no file {uri}. Check the path."
-        else:
-            text = f"{name} cannot be opened as a raster: the file is damaged, or of a kind that GDAL does not read."
-        raise RasterError(text, details) from error

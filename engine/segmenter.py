@@ -16,25 +16,26 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.errors import PromptError, RasterError
+from ..models.errors import RasterError
 from . import outlines
-from .crops import Crop, CropFrame, RasterFrame, clamp_level, crop_at, crop_holding
+from .crops import Crop, CropFrame, crop_at
 from .messages import (
     Empty,
     OutlineOptions,
     PrepareParams,
     PrepareResult,
-    Prompt,
     RasterInfo,
     RasterSpec,
     SegmentParams,
     SegmentResult,
 )
+from .placing import Place, check_on_data, locate, on_raster
 from .png import encode_png, thumbnail
 from .progress import Progress
 from .prompting import Answer, Doubt, PromptList, PromptMemory
 from .raster_source import RasterSource
-from .store import EmbeddingKey, EmbeddingStore, StoredCrop
+from .store import EmbeddingKey, EmbeddingStore
+from .store_files import StoredCrop
 
 if TYPE_CHECKING:
     from ..models.promptable import PromptableModel
@@ -131,7 +132,7 @@ class Segmenter:
         """
         work = self._work(params.raster, params.model, progress)
         raster = work.source.frame
-        pixel = _on_raster(raster, np.array([[params.x, params.y]]), "The place")[0]
+        pixel = on_raster(raster, np.array([[params.x, params.y]]), "The place")[0]
         crop = crop_at(raster, _input_size(work), params.level, (float(pixel[0]), float(pixel[1])))
         picture = self._picture(work, crop) if params.thumbnail > 0 else None
         found = self._embedding(work, crop, cached_only=params.cached_only, picture=picture)
@@ -166,7 +167,7 @@ class Segmenter:
             ModelMissingError: the model's weights are not on this machine.
         """
         work = self._work(params.raster, params.model, progress)
-        place = _locate(work.source.frame, _input_size(work), params)
+        place = locate(work.source.frame, _input_size(work), params)
         found = self._embedding(work, place.frame.crop, cached_only=params.cached_only, prompts=place.prompts)
         if found is None:
             return _without_outline(Empty.COLD, place, work, "", "This part of the raster is not encoded yet.")
@@ -225,12 +226,12 @@ class Segmenter:
         key = EmbeddingKey.of(work.source.info.fingerprint, work.source.info.spec, crop, card.sha256 or card.name)
         stored = self._store.get(key)
         if stored is not None:
-            _check_on_data(stored[0].valid, prompts)
+            check_on_data(stored[0].valid, prompts)
             return _Found(*stored, key.digest)
         if cached_only:
             return None
         picture = picture or self._picture(work, crop)
-        _check_on_data(picture.valid, prompts)
+        check_on_data(picture.valid, prompts)
         if not picture.valid.any():
             raise RasterError("The raster has no data here. Go to a part of it that has.")
         with work.step("encode", 0.2, "Encoding this part of the raster (once per place)"):
@@ -257,72 +258,8 @@ class _Found:
     digest: str
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the object is looked for, and the prompts in input pixels of that crop."""
-
-    frame: CropFrame
-    prompts: PromptList
-
-
 def _input_size(work: _Work) -> int:
     return work.model.card.input_size
-
-
-def _locate(raster: RasterFrame, size: int, params: SegmentParams) -> _Place:
-    """Choose the crop for all prompts and bring them into its coordinates."""
-    _check_order(params.points, params.box)
-    points = _on_raster(raster, np.array([[point.x, point.y] for point in params.points]).reshape(-1, 2), "A point")
-    box = _box_on_raster(raster, params.box)
-    every = np.concatenate([points, box])
-    anchor = box.mean(axis=0) if len(box) else points[0]
-    level = clamp_level(raster, size, params.level)
-    frame = CropFrame(raster, crop_holding(raster, size, level, (float(anchor[0]), float(anchor[1])), every))
-    inside = (every - [frame.crop.col, frame.crop.row]) / frame.crop.scale
-    clicks = tuple(
-        (float(x), float(y), point.positive) for (x, y), point in zip(inside[: len(points)], params.points, strict=True)
-    )
-    corners = inside[len(points) :]
-    bounds = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()) if len(box) else None
-    return _Place(frame, PromptList(clicks, bounds))
-
-
-def _check_order(points: tuple[Prompt, ...], box: tuple[tuple[float, float], ...]) -> None:
-    if not box and not points:
-        raise PromptError("There is nothing to segment by. Click a point on the object, or draw a box around it.")
-    if not box and not points[0].positive:
-        raise PromptError(
-            "The first click must be on the object. Click it, then click away what does not belong to it."
-        )
-
-
-def _on_raster(raster: RasterFrame, points: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    """Return (n, 2) column, row of map points, or raise when one is beyond the raster."""
-    pixels = raster.to_pixel(points)
-    if not (np.isfinite(pixels).all() and raster.contains(pixels).all()):
-        raise PromptError(f"{what} lies outside the raster. Click within the layer.")
-    return pixels
-
-
-def _box_on_raster(raster: RasterFrame, box: tuple[tuple[float, float], ...]) -> NDArray[np.float64]:
-    """Return two opposite corners of a box in pixels, cut to the raster: (2, 2), or (0, 2) without a box."""
-    if not box:
-        return np.zeros((0, 2))
-    pixels = raster.to_pixel(np.array(box, np.float64))
-    low = np.maximum(pixels.min(axis=0), 0.0)
-    high = np.minimum(pixels.max(axis=0), [raster.width, raster.height])
-    if not (low < high).all():
-        raise PromptError("The box is empty or lies outside the raster. Draw it around an object within the layer.")
-    return np.stack([low, high])
-
-
-def _check_on_data(valid: NDArray[np.bool_] | None, prompts: PromptList | None) -> None:
-    if valid is None or prompts is None:
-        return
-    last = len(valid) - 1
-    for x, y, positive in prompts.points:
-        if positive and not valid[min(int(y), last), min(int(x), last)]:
-            raise PromptError("The raster has no data at this point. Click where it has.")
 
 
 def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
@@ -340,7 +277,7 @@ def _why(answer: Answer, prompts: PromptList) -> str:
     return DOUBTS[answer.doubt]
 
 
-def _without_outline(empty: Empty, place: _Place, work: _Work, source: str, message: str) -> SegmentResult:
+def _without_outline(empty: Empty, place: Place, work: _Work, source: str, message: str) -> SegmentResult:
     return SegmentResult(
         empty=empty,
         wkb="",
@@ -355,7 +292,7 @@ def _without_outline(empty: Empty, place: _Place, work: _Work, source: str, mess
     )
 
 
-def _outline(answer: Answer, found: _Found, place: _Place, work: _Work, options: OutlineOptions) -> SegmentResult:
+def _outline(answer: Answer, found: _Found, place: Place, work: _Work, options: OutlineOptions) -> SegmentResult:
     frame, size = place.frame, place.frame.crop.size
     cell = size / answer.logits.shape[1]
     points = place.prompts.points

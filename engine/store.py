@@ -7,34 +7,24 @@ reading, and evicted by the time of their last use. A file that anything else pu
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
-import struct
 import tempfile
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from ..models.errors import StoreError
 from .crops import Crop
 from .messages import RasterSpec
+from .store_files import FORMAT, StoredCrop, age, claim, pack, remove, touch, unpack
 
 _log = logging.getLogger(__name__)
 
-MARKER = "samtune-embedding-store.json"
-"""File that says a folder is ours; without it we neither write nor delete there."""
-
-FORMAT = 1
 MEMORY_BYTES = 256 * 1024**2
 RECOUNT_EVERY = 64
 """Files written between two counts of the folder, which another process may be filling too."""
@@ -90,24 +80,6 @@ class EmbeddingKey:
         return hashlib.sha256(repr((FORMAT, *astuple(self))).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class StoredCrop:
-    """What is kept of a crop.
-
-    Attributes:
-        embedding: (256, h, w) float16 from the image encoder.
-        valid: (S, S) bool, False for nodata and padding; None when all of it is valid.
-    """
-
-    embedding: NDArray[np.float16]
-    valid: NDArray[np.bool_] | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory taken."""
-        return self.embedding.nbytes + (0 if self.valid is None else self.valid.nbytes)
-
-
 class EmbeddingStore:
     """Embeddings by key: a memory tier before a disk tier. Safe to use from several threads and processes.
 
@@ -137,7 +109,7 @@ class EmbeddingStore:
         self._writes = 0
         self._lock = threading.RLock()
         if self.folder is not None:
-            _claim(self.folder)
+            claim(self.folder)
 
     def get(self, key: EmbeddingKey) -> tuple[StoredCrop, str] | None:
         """Look an embedding up.
@@ -195,7 +167,7 @@ class EmbeddingStore:
             self._in_memory = 0
             freed = 0
             for path, size, _ in list(self._files()):
-                freed += size if _remove(path) else 0
+                freed += size if remove(path) else 0
             self._on_disk = 0
             return freed
 
@@ -222,12 +194,12 @@ class EmbeddingStore:
             _log.warning("The stored embedding %s cannot be read: %s", path, error)
             return None
         try:
-            crop = _unpack(data, digest)
+            crop = unpack(data, digest)
         except (SafetensorError, ValueError, KeyError) as error:
             _log.warning("The stored embedding %s is damaged and is made again: %s", path, error)
-            _remove(path)
+            remove(path)
             return None
-        _touch(path)
+        touch(path)
         return crop
 
     def _write(self, digest: str, crop: StoredCrop) -> None:
@@ -235,7 +207,7 @@ class EmbeddingStore:
         if folder is None:
             return
         path = self._path(folder, digest)
-        data = _pack(crop, digest)
+        data = pack(crop, digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix="writing-", suffix=".tmp", dir=path.parent)
         half = Path(name)
@@ -244,7 +216,7 @@ class EmbeddingStore:
                 stream.write(data)
             half.replace(path)
         except BaseException:
-            _remove(half)
+            remove(half)
             raise
         with self._lock:
             self._on_disk += len(data)
@@ -261,11 +233,11 @@ class EmbeddingStore:
         for path, size, _ in files:
             if self._on_disk <= KEEP_SHARE * self._disk_bytes:
                 break
-            if path != keep and _remove(path):
+            if path != keep and remove(path):
                 self._on_disk -= size
         for path in folder.glob("??/writing-*.tmp"):
-            if _HALF.fullmatch(path.name) and _age(path) > STALE_SECONDS:
-                _remove(path)
+            if _HALF.fullmatch(path.name) and age(path) > STALE_SECONDS:
+                remove(path)
 
     def _files(self) -> Iterator[tuple[Path, int, float]]:
         """Yield path, size and time of last use of every embedding on disk."""
@@ -279,73 +251,3 @@ class EmbeddingStore:
             except OSError:
                 continue  # another process has just evicted it
             yield path, status.st_size, status.st_mtime
-
-
-def _claim(folder: Path) -> None:
-    """Make the folder ours, or raise because it is somebody else's."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        marker = folder / MARKER
-        if marker.is_file():
-            return
-        if any(path.name != MARKER for path in folder.iterdir()):
-            raise StoreError(f"{folder} holds other files. Choose an empty folder for the embedding store.")
-        marker.write_text(
-            json.dumps({"format": FORMAT, "about": "Embeddings of SamTune; may be deleted."}), encoding="utf-8"
-        )
-    except OSError as error:
-        raise StoreError(
-            f"The folder {folder} for the embedding store cannot be used. Choose another one in the settings.",
-            str(error),
-        ) from error
-
-
-def _pack(crop: StoredCrop, digest: str) -> bytes:
-    tensors: dict[str, NDArray[np.generic]] = {"embedding": np.ascontiguousarray(crop.embedding)}
-    if crop.valid is not None:
-        tensors["valid"] = np.packbits(crop.valid, axis=1)
-    return save(tensors, metadata={"key": digest, "checksum": _checksum(tensors)})
-
-
-def _unpack(data: bytes, digest: str) -> StoredCrop:
-    """Read a file's content; raises ValueError, KeyError or SafetensorError when it is not what was written."""
-    tensors = load(data)
-    (length,) = struct.unpack("<Q", data[:8])
-    facts = json.loads(data[8 : 8 + length])["__metadata__"]
-    if facts["key"] != digest or facts["checksum"] != _checksum(tensors):
-        raise ValueError("key or checksum differs")
-    packed = tensors.get("valid")
-    valid = None if packed is None else np.unpackbits(packed, axis=1).astype(bool)
-    return StoredCrop(tensors["embedding"], valid)
-
-
-def _checksum(tensors: dict[str, NDArray[np.generic]]) -> str:
-    total = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        total.update(f"{name}{tensors[name].shape}{tensors[name].dtype}".encode())
-        total.update(tensors[name].tobytes())
-    return total.hexdigest()
-
-
-def _touch(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError as error:
-        _log.debug("The time of last use of %s cannot be noted: %s", path, error)
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _remove(path: Path) -> bool:
-    """Remove a file of ours; False when another process did so first or is reading it (Windows)."""
-    try:
-        path.unlink()
-    except OSError as error:
-        _log.debug("%s was not removed: %s", path, error)
-        return False
-    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -331,22 +332,61 @@ def test_the_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
 
 def test_the_fingerprint_of_a_mosaic_includes_its_sources(tmp_path: Path) -> None:
     path = write(tmp_path / "part.tif", np.zeros((1, 300, 300), np.uint8))
-    vrt = tmp_path / "all.vrt"
-    vrt.write_text(
-        '<VRTDataset rasterXSize="300" rasterYSize="300"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        '<SourceFilename relativeToVRT="1">part.tif</SourceFilename><SourceBand>1</SourceBand>'
-        "</SimpleSource></VRTRasterBand></VRTDataset>"
-    )
-    before = source(vrt)
+    mosaic = vrt(tmp_path / "all.vrt", "part.tif", "Byte")
+    before = source(mosaic)
     os.utime(path, ns=(1, 1))
-    assert source(vrt).info.fingerprint != before.info.fingerprint
+    assert source(mosaic).info.fingerprint != before.info.fingerprint
     assert not before.is_current()
+
+
+def vrt(path: Path, name: str, *types: str) -> Path:
+    """Write a mosaic whose bands are the first one of a raster of 300 x 300, as other types."""
+    bands = "".join(
+        f'<VRTRasterBand dataType="{kind}" band="{number}"><SimpleSource><SourceFilename relativeToVRT="1">{name}'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, kind in enumerate(types, 1)
+    )
+    path.write_text(f'<VRTDataset rasterXSize="300" rasterYSize="300">{bands}</VRTDataset>')
+    return path
+
+
+def test_bands_of_different_types_are_read_together(tmp_path: Path) -> None:
+    write(tmp_path / "part.tif", np.full((1, 300, 300), 9, np.uint8))
+    opened = source(vrt(tmp_path / "mixed.vrt", "part.tif", "Byte", "Float32", "Int16"))
+    assert opened.info.dtype == "float32"
+    pixels = opened.read(Crop(0, SIZE, 0, 0), nothing)
+    assert pixels.values.dtype == np.float32
+    assert (pixels.values == 9).all()
+
+
+def test_rasters_in_one_container_have_their_own_fingerprints(tmp_path: Path) -> None:
+    one = write(tmp_path / "u.tif", np.full((1, 300, 300), 9, np.uint8))
+    with rasterio.open(one, "r+") as dataset:
+        dataset.build_overviews([2], Resampling.nearest)
+    with zipfile.ZipFile(tmp_path / "u.zip", "w") as archive:
+        archive.write(one, "a.tif")
+        archive.write(one, "b.tif")
+    first, second = (source(f"/vsizip/{tmp_path}/u.zip/{name}.tif") for name in "ab")
+    assert first.info.fingerprint != second.info.fingerprint
+    os.utime(tmp_path / "u.zip", ns=(1, 1))
+    assert not first.is_current(), "the archive is what lies on the disk"
+
+
+def test_metadata_that_is_no_text_does_not_stop_the_engine(tmp_path: Path) -> None:
+    path = write(tmp_path / "names.tif", np.zeros((1, 20, 20), np.uint8))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.set_band_description(1, "XXXXXXXX")
+    path.write_bytes(path.read_bytes().replace(b"XXXXXXXX", b"X\x94\xffXXXXX"))
+    try:
+        names = source(path).info.band_names
+    except RasterError as error:
+        assert "names.tif" in error.user_text
+    else:
+        assert len(names) == 1
 
 
 def test_gdal_uris_open(tmp_path: Path) -> None:
     path = write(tmp_path / "u.tif", np.full((1, 300, 300), 9, np.uint8))
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "u.zip", "w") as archive:
         archive.write(path, "inner.tif")
     opened = source(f"/vsizip/{tmp_path}/u.zip/inner.tif")

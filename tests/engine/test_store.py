@@ -16,7 +16,8 @@ import pytest
 from samtune.engine import store as module
 from samtune.engine.crops import Crop
 from samtune.engine.messages import RasterSpec
-from samtune.engine.store import MARKER, EmbeddingKey, EmbeddingStore, StoredCrop
+from samtune.engine.store import EmbeddingKey, EmbeddingStore
+from samtune.engine.store_files import MARKER, StoredCrop
 from samtune.models.errors import StoreError
 
 KEY = EmbeddingKey("raster", (1, 2, 3), ((0.0, 255.0),) * 3, Crop(0, 512, 256, 512), "model")
@@ -273,7 +274,8 @@ bootstrap = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bootstrap)
 bootstrap.make_importable(Path(sys.argv[1]))
 from samtune.engine.crops import Crop
-from samtune.engine.store import EmbeddingKey, EmbeddingStore, StoredCrop
+from samtune.engine.store import EmbeddingKey, EmbeddingStore
+from samtune.engine.store_files import StoredCrop
 store = EmbeddingStore(Path(sys.argv[2]), disk_bytes=20000, memory_bytes=0)
 for number in range(60):
     key = EmbeddingKey("r", (1,), ((0.0, 1.0),), Crop(0, 512, number % 20, 0), "m")
