@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 QGIS_PY := /usr/bin/python3
 VERSION := $(shell sed -n 's/^version=//p' metadata.txt)
-PURE_PLUGIN := $(foreach m,engine_process environment,$(if $(wildcard plugin/$(m).py),-m samtune.plugin.$(m)))
+PURE_PLUGIN := $(foreach m,child engine_errors engine_process environment environment_builder environment_plan pending,$(if $(wildcard plugin/$(m).py),-m samtune.plugin.$(m)))
 # Extra arguments for pytest or the demo, for instance: make test-engine ARGS="tests/repo -x"
 ARGS ?=
 
