@@ -75,7 +75,8 @@ def test_version_is_the_plugins(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"version={capsys.readouterr().out.split()[1]}\n" in metadata
 
 
-def test_help_lists_the_commands_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_commands_there_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     for command in COMMANDS:
