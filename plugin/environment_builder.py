@@ -23,7 +23,7 @@ from .environment import (
     ready_environments,
     requirements_hash,
 )
-from .environment_plan import EnvironmentPlan, Tool, TorchBuild
+from .environment_plan import EnvironmentPlan, TorchBuild
 
 _ABANDONED_SECONDS = 24 * 3600
 _TRIAL_TIMEOUT = 300.0
@@ -89,10 +89,8 @@ class EnvironmentBuilder:
     def _fill(self, folder: Path) -> None:
         self._say(0.0, "Making a Python environment")
         self._command(self._venv(folder), 0.05)
-        if self._plan.tool is Tool.PIP and self._wants_cpu_torch():
-            self._prefer_cpu_torch(folder)
-        self._fraction = max(self._fraction, 0.2)
-        self._say(self._fraction, "Installing packages")
+        self._prefer_torch_build(folder)
+        self._say(0.2, "Installing packages")
         self._command(self._install(folder, "-r", str(self._plan.requirements)), 0.9)
 
     def _venv(self, folder: Path) -> list[str]:
@@ -107,8 +105,6 @@ class EnvironmentBuilder:
         python = str(python_in(folder))
         if plan.tool_path is not None:
             command = [str(plan.tool_path), "pip", "install", "--python", python]
-            if not self._index_is_chosen():
-                command += ["--torch-backend", "cpu" if plan.torch is TorchBuild.CPU else "auto"]
         else:
             command = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
             command += ["--progress-bar", "off"]
@@ -121,18 +117,24 @@ class EnvironmentBuilder:
         options = self._plan.options
         return options.wheel_folder is not None or any(option.startswith(_INDEX) for option in options.extra_options)
 
-    def _wants_cpu_torch(self) -> bool:
-        return self._plan.torch is TorchBuild.CPU and self._plan.options.wheel_folder is None
+    def _prefer_torch_build(self, folder: Path) -> None:
+        """Install the build of torch that fits this machine, if it is on offer.
 
-    def _prefer_cpu_torch(self, folder: Path) -> None:
-        """Install the build of torch without CUDA if it is on offer; it carries the local version ``+cpu``.
-
-        Where it is not, the next step takes the standard build, which works on a processor as well.
+        Where it is not, the next step takes the standard build, which works on a processor as well. uv knows where the
+        builds are; for pip the one without CUDA carries the local version ``+cpu``.
         """
-        pin = _torch_pin(self._plan.requirements)
-        if pin:
-            self._say(0.06, "Looking for the CPU build of PyTorch")
-            self._run(self._install(folder, f"{pin}+cpu"), 0.5)
+        plan, pin = self._plan, _torch_pin(self._plan.requirements)
+        if not pin or plan.options.wheel_folder is not None:
+            return
+        if plan.tool_path is not None and not self._index_is_chosen():
+            what = ["--torch-backend", "cpu" if plan.torch is TorchBuild.CPU else "auto", pin]
+        elif plan.torch is TorchBuild.CPU:
+            what = [f"{pin}+cpu"]
+        else:
+            return
+        self._say(0.06, "Looking for the build of PyTorch that fits this machine")
+        if self._run(self._install(folder, *what), 0.5) != 0:
+            self._say(self._fraction, "It is not on offer: taking the standard build")
 
     def _command(self, command: list[str], until: float) -> None:
         code = self._run(command, until)
@@ -199,7 +201,8 @@ class EnvironmentBuilder:
     def _say(self, fraction: float, text: str) -> None:
         if self._is_cancelled():
             raise CancelledByUser
-        self._report(fraction, text)
+        self._fraction = max(self._fraction, fraction)
+        self._report(self._fraction, text)
 
     def _last_message(self) -> str:
         errors = [line for line in self._tail if "error" in line.lower()]

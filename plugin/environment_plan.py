@@ -198,6 +198,11 @@ def _notes(gpu: str, build: TorchBuild, uv: Path | None, options: EnvironmentOpt
     notes = [f"NVIDIA GPU found: {gpu}." if gpu else "No NVIDIA GPU was found: models will run on the processor."]
     if options.wheel_folder is not None:
         notes.append(f"Nothing is downloaded: packages come from {options.wheel_folder}.")
+    elif build is TorchBuild.GPU and uv is None and sys.platform == "win32":
+        notes.append(
+            "With pip the GPU build of PyTorch needs an index of such builds among the extra options; without one, "
+            "models will run on the processor. With the tool uv installed, nothing more is needed."
+        )
     elif build is TorchBuild.CPU and uv is None and sys.platform.startswith("linux"):
         notes.append(
             "With pip the CPU build of PyTorch may not be on offer; then the standard build is taken, a download of "

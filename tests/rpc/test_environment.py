@@ -52,6 +52,9 @@ if arguments[0] == "venv":
     sys.exit(0)
 behave = {behave!r}
 print("Resolved 3 packages", flush=True)
+if behave == "no-cpu-build" and "--torch-backend" in arguments:
+    print("error: torch is not on offer there", flush=True)
+    sys.exit(1)
 if behave == "fail":
     print("error: no such host: files.example", flush=True)
     sys.exit(2)
@@ -333,26 +336,45 @@ def test_an_environment_is_made_marked_and_found(
     assert any("torch==2.0" in text for _, text in ear.heard)
     calls = (tmp_path / "uv.log").read_text(encoding="utf-8").splitlines()
     assert calls[0].startswith("venv ")
-    assert "--torch-backend cpu" in calls[1]
-    assert calls[1].endswith(f"-r {where.requirements}")
+    assert calls[1].endswith("--torch-backend cpu torch==2.0")
+    assert calls[2].endswith(f"-r {where.requirements}")
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(
-    ("options", "present", "absent"),
+    ("options", "torch", "expected"),
     [
-        (EnvironmentOptions(wheel_folder=Path("/wheels")), "--no-index --find-links /wheels", "--torch-backend"),
-        (EnvironmentOptions(extra_options=("--index-url", "x")), "--index-url x", "--torch-backend"),
-        (EnvironmentOptions(extra_options=("--native-tls",)), "--torch-backend cpu --native-tls", "--no-index"),
+        (EnvironmentOptions(wheel_folder=Path("/wheels")), TorchBuild.CPU, ["--no-index --find-links /wheels -r R"]),
+        (EnvironmentOptions(extra_options=("-i", "x")), TorchBuild.CPU, ["-i x torch==2.0+cpu", "-i x -r R"]),
+        (EnvironmentOptions(extra_options=("-i", "x")), TorchBuild.GPU, ["-i x -r R"]),
+        (
+            EnvironmentOptions(extra_options=("--native-tls",)),
+            TorchBuild.GPU,
+            ["--native-tls --torch-backend auto torch==2.0", "--native-tls -r R"],
+        ),
     ],
 )
-def test_options_reach_the_installer(
-    uv_plan: Callable[..., EnvironmentPlan], tmp_path: Path, options: EnvironmentOptions, present: str, absent: str
+def test_options_and_the_build_of_torch_reach_the_installer(
+    where: EngineLocation,
+    uv_plan: Callable[..., EnvironmentPlan],
+    tmp_path: Path,
+    options: EnvironmentOptions,
+    torch: TorchBuild,
+    expected: list[str],
 ) -> None:
     ear = Ear()
-    EnvironmentBuilder(uv_plan(options=options), ear.report, ear.is_cancelled).build()
-    call = (tmp_path / "uv.log").read_text(encoding="utf-8").splitlines()[1]
-    assert present in call
-    assert absent not in call
+    EnvironmentBuilder(replace(uv_plan(options=options), torch=torch), ear.report, ear.is_cancelled).build()
+    calls = (tmp_path / "uv.log").read_text(encoding="utf-8").replace(str(where.requirements), "R").splitlines()[1:]
+    assert [call.partition("bin/python ")[2] for call in calls] == expected
+
+
+def test_the_standard_build_of_torch_is_taken_where_the_small_one_is_not_on_offer(
+    where: EngineLocation, uv_plan: Callable[..., EnvironmentPlan], tmp_path: Path
+) -> None:
+    ear = Ear()
+    EnvironmentBuilder(uv_plan("no-cpu-build"), ear.report, ear.is_cancelled).build()
+    assert any("standard build" in text for _, text in ear.heard)
+    assert find_interpreter(where).origin is Origin.MANAGED
 
 
 def test_a_failed_installation_says_why_and_leaves_nothing(
