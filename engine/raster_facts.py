@@ -16,8 +16,15 @@ from ..models.errors import RasterError
 from .crops import RasterFrame
 from .raster_bands import BandChoice
 
-CACHE_MEGABYTES = 256
-"""GDAL's block cache. Its default, a share of the machine's memory, is too much beside a model."""
+GDAL_OPTIONS: dict[str, int] = {
+    # the default, a share of the machine's memory, is too much beside a model
+    "GDAL_CACHEMAX": 256,
+    # without these a server that is silent would hang the engine
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 30,
+    "GDAL_HTTP_MAX_RETRY": 2,
+}
+"""Megabytes, seconds and times."""
 
 LARGE = 8192
 """Side in pixels from which missing overviews are worth a note."""
@@ -180,7 +187,7 @@ def gdal(uri: str, *, reading: bool = False) -> Iterator[None]:
         RasterError: GDAL failed.
     """
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), warnings.catch_warnings():
+        with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
     except (RasterioError, OSError, ValueError) as error:  # ValueError: metadata that is no text

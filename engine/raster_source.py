@@ -30,7 +30,7 @@ SAMPLE_PIXELS = 4_000_000
 """The stretch is computed from a decimated read of up to 1024 x 1024 pixels where overviews make that cheap or the
 raster has at most this many pixels; from small windows all over the raster otherwise."""
 
-STRIP_PIXELS = 8_000_000
+STRIP_PIXELS = 4_000_000
 """Raster pixels read between two looks at the cancel flag."""
 
 

@@ -97,6 +97,7 @@ class Segmenter:
         self._store = store
         self._memory = PromptMemory()
         self._sources: OrderedDict[RasterSpec, RasterSource] = OrderedDict()
+        self._completed: dict[RasterSpec, RasterSpec] = {}
 
     def open(self, spec: RasterSpec, progress: Progress) -> RasterInfo:
         """Open a raster and fill in the defaults of its spec.
@@ -188,20 +189,30 @@ class Segmenter:
         """Drop remembered answers and open rasters; used with clearing the store."""
         self._memory.clear()
         while self._sources:
-            self._sources.popitem()[1].close()
+            self._close(next(iter(self._sources)))
 
     def _source(self, spec: RasterSpec) -> RasterSource:
-        """Return the open raster of a spec, opened anew when its file changed."""
-        known = self._sources.get(spec)
-        if known is not None:
-            if known.is_current():
-                self._sources.move_to_end(spec)
-                return known
-            self._sources.pop(spec).close()
-        source = self._sources[spec] = RasterSource(spec)
+        """Return the open raster of a spec, complete or not, opened anew when its file changed."""
+        complete = self._completed.get(spec, spec)
+        known = self._sources.get(complete)
+        if known is not None and known.is_current():
+            self._sources.move_to_end(complete)
+            return known
+        self._close(complete)
+        source = RasterSource(spec)
+        complete = source.info.spec
+        self._close(complete)
+        self._sources[complete] = source
+        self._completed[spec] = complete
         while len(self._sources) > OPEN_RASTERS:
-            self._sources.popitem(last=False)[1].close()
+            self._close(next(iter(self._sources)))
         return source
+
+    def _close(self, complete: RasterSpec) -> None:
+        source = self._sources.pop(complete, None)
+        if source is not None:
+            source.close()
+        self._completed = {asked: known for asked, known in self._completed.items() if known != complete}
 
     def _work(self, spec: RasterSpec, model: str, progress: Progress) -> _Work:
         progress.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from samtune.engine.messages import (
     SegmentResult,
 )
 from samtune.engine.progress import NullProgress
+from samtune.engine.raster_source import RasterSource
 from samtune.engine.segmenter import Segmenter
 from samtune.engine.store import EmbeddingStore
 from samtune.models.errors import CancelledByUser, ModelMissingError, PromptError, RasterError
@@ -268,8 +270,6 @@ def test_a_changed_file_is_read_anew_and_a_deleted_one_is_an_error(
     path = disc_raster(tmp_path / "disc.tif")
     segmenter.segment(params(path, at(300, 280)), PROGRESS)
     disc_raster(path, radius=40.0)
-    import os
-
     os.utime(path, ns=(1, 1))
     changed = segmenter.segment(params(path, at(300, 280)), PROGRESS)
     assert changed.source == "encoder"
@@ -333,6 +333,30 @@ def test_forgetting_closes_files_and_drops_answers(tmp_path: Path, segmenter: Se
     after = segmenter.segment(params(path, at(300, 280)), PROGRESS)
     assert len(model.decoded) == 2
     assert after.wkb == before.wkb
+
+
+def test_a_raster_is_opened_once_for_its_short_and_its_complete_spec(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[RasterSpec] = []
+
+    class Counting(RasterSource):
+        def __init__(self, asked: RasterSpec) -> None:
+            opened.append(asked)
+            super().__init__(asked)
+
+    monkeypatch.setattr("samtune.engine.segmenter.RasterSource", Counting)
+    path = disc_raster(tmp_path / "disc.tif")
+    short = RasterSpec(str(path))
+    complete = segmenter.open(short, PROGRESS).spec
+    assert segmenter.open(complete, PROGRESS).spec == complete
+    assert segmenter.open(short, PROGRESS).spec == complete
+    assert opened == [short]
+    write(path, np.full((1, 300, 300), 200, np.uint8))
+    os.utime(path, ns=(1, 1))
+    assert segmenter.open(short, PROGRESS).spec.stretch != complete.stretch, "a changed file has a new stretch"
+    assert segmenter.open(complete, PROGRESS).spec == complete, "but one that was asked for is kept"
+    assert opened == [short, short, complete]
 
 
 def test_many_rasters_are_served_with_few_open(tmp_path: Path, segmenter: Segmenter) -> None:
