@@ -1,4 +1,4 @@
-"""What the map tool draws on the canvas: prompts, outline, preview and the frame of the crop. Made once, hidden when idle."""
+"""What the map tool draws on the canvas: prompts, outline, preview and crop frame. Made once, hidden when idle."""
 
 from __future__ import annotations
 

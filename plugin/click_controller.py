@@ -1,4 +1,4 @@
-"""Between the session and the engine: opens the raster, turns prompts into an outline, accepts it into the target layer."""
+"""Between the session and the engine: opens the raster, turns prompts into an outline, has it accepted."""
 
 from __future__ import annotations
 
@@ -306,10 +306,7 @@ class ClickController(QObject):
             self._level = session.outline.result.level
         else:
             session.set_crop(result.crop, result.level)
-            session.set_outline(None)
-            session.notify(
-                NoticeLevel.INFO, result.message or self.tr("Nothing found here. Click elsewhere or zoom in.")
-            )
+            session.set_outline(None, result.message or self.tr("Nothing found here. Click elsewhere or zoom in."))
         if self._outdated:
             self.request_outline()
         elif not self._raise_level(result):
@@ -376,7 +373,7 @@ class ClickController(QObject):
             self._thumbnail_crop = crop
             session.set_thumbnail(base64.b64decode(cast("PrepareResult", result).thumbnail_png))
 
-        self._thumbnail.send(Method.PREPARE, params, show, lambda error: None)
+        self._thumbnail.send(Method.PREPARE, params, show, lambda _error: None)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ class HoverPreview(QObject):
         )
         self._asked = point
         self._segment.send(
-            Method.SEGMENT, params, lambda result: self._on_preview(cast("SegmentResult", result)), lambda error: None
+            Method.SEGMENT, params, lambda result: self._on_preview(cast("SegmentResult", result)), lambda _error: None
         )
 
     def _on_preview(self, result: SegmentResult) -> None:

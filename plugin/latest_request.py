@@ -1,4 +1,4 @@
-"""One request of a kind at a time: a newer one replaces an older, and answers of replaced ones are dropped by number."""
+"""One request of a kind at a time: a newer one replaces an older, answers to older ones are dropped by number."""
 
 from __future__ import annotations
 

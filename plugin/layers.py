@@ -1,4 +1,4 @@
-"""From a QGIS raster layer to what the engine opens: URI, bands and stretch. Says clearly which layers it cannot use."""
+"""From a QGIS raster layer to what the engine opens: URI, bands and stretch. Says which layers it cannot use."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def drawn_bands(layer: QgsRasterLayer) -> tuple[int, ...]:
 
 
 def drawn_stretch(layer: QgsRasterLayer, bands: tuple[int, ...]) -> Stretch:
-    """Return the stretch that the layer's style uses for these bands; empty when it has none that is the same everywhere.
+    """Return the stretch that the layer's style uses for these bands; empty where it has none that holds everywhere.
 
-    A style that follows the canvas ("updated canvas") changes with every pan, which would make neighbouring crops disagree.
+    A style that follows the canvas ("updated canvas") changes with every pan: neighbouring crops would disagree.
     Plain 8-bit layers without contrast enhancement are shown from 0 to 255.
     """
     renderer = layer.renderer()

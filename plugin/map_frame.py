@@ -23,10 +23,10 @@ from ..models.errors import PromptError
 class Canvas(Protocol):
     """What is needed of a ``QgsMapCanvas``."""
 
-    def mapSettings(self) -> QgsMapSettings:  # noqa: N802 - QGIS's name
+    def mapSettings(self) -> QgsMapSettings:
         """Return the settings that the map is drawn with."""
 
-    def mapUnitsPerPixel(self) -> float:  # noqa: N802 - QGIS's name
+    def mapUnitsPerPixel(self) -> float:
         """Return the width of a screen pixel in map units."""
 
 

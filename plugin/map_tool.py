@@ -22,10 +22,10 @@ class ToolMode(Enum):
 
 
 class PromptTool(QgsMapTool):
-    """Left click: belongs to the object. Right or Shift click: does not. Drag: a box. Enter, Backspace and Esc as signals.
+    """Left click: belongs to the object. Right or Shift click: does not. Drag: a box. Keys go out as signals.
 
-    All points are in the map's CRS, unsnapped: prompts point at pixels, not at vertices of other layers. The tool does not
-    allow QGIS's Shift-drag zoom, which would swallow Shift clicks.
+    All points are in the map's CRS, unsnapped: prompts point at pixels, not at vertices of layers. QGIS's Shift-drag
+    zoom is not allowed, for it would swallow Shift clicks.
     """
 
     point_added = pyqtSignal(QgsPointXY, bool)
@@ -63,13 +63,13 @@ class PromptTool(QgsMapTool):
         self._bands.set_visible(False)
         super().deactivate()
 
-    def canvasPressEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802 - QGIS's name
+    def canvasPressEvent(self, event: QgsMapMouseEvent) -> None:
         """Begin a click or a box."""
         if event.button() == Qt.MouseButton.LeftButton:
             self._start = event.mapPoint()
             self._mode = ToolMode.PRESSED
 
-    def canvasMoveEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802 - QGIS's name
+    def canvasMoveEvent(self, event: QgsMapMouseEvent) -> None:
         """Draw the box, or tell where the pointer is."""
         point = event.mapPoint()
         if self._mode is ToolMode.PRESSED and self._moved_far(point):
@@ -79,7 +79,7 @@ class PromptTool(QgsMapTool):
         elif self._mode is ToolMode.IDLE:
             self.hovered.emit(point)
 
-    def canvasReleaseEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802 - QGIS's name
+    def canvasReleaseEvent(self, event: QgsMapMouseEvent) -> None:
         """Finish a click or a box."""
         point = event.mapPoint()
         if event.button() == Qt.MouseButton.RightButton and self._mode is ToolMode.IDLE:
@@ -97,10 +97,10 @@ class PromptTool(QgsMapTool):
             shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
             self.point_added.emit(self._start, not shift)
 
-    def canvasDoubleClickEvent(self, event: QgsMapMouseEvent) -> None:  # noqa: N802 - QGIS's name
+    def canvasDoubleClickEvent(self, event: QgsMapMouseEvent) -> None:
         """Ignore: its two clicks have been taken, and its second press must not begin a box."""
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - QGIS's name
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter accepts, Backspace takes back the last prompt, Esc gives up the box or the object."""
         key = event.key()
         if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
@@ -117,7 +117,7 @@ class PromptTool(QgsMapTool):
             return
         event.accept()
 
-    def eventFilter(self, watched: object, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+    def eventFilter(self, _watched: object, event: QEvent) -> bool:
         """Tell when the pointer leaves the map; the canvas does not pass that on to tools."""
         if event.type() == QEvent.Type.Leave:
             self.pointer_left.emit()
@@ -128,7 +128,7 @@ class PromptTool(QgsMapTool):
         return bool(moved.manhattanLength() >= QApplication.startDragDistance())
 
     def _corners(self, point: QgsPointXY) -> tuple[QgsPointXY, ...]:
-        """Return the corners of the screen-aligned box from the start to a point; none for a line. Maps may be rotated."""
+        """Return the corners of the box from the start to a point, upright on the screen; none for a line."""
         box = QRect(self.toCanvasCoordinates(self._start), self.toCanvasCoordinates(point)).normalized()
         if box.width() < 2 or box.height() < 2:
             return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def create_geopackage(path: Path, crs: QgsCoordinateReferenceSystem, context: Qg
         with tempfile.TemporaryDirectory(prefix=".samtune-", dir=path.parent) as folder:
             made = Path(folder) / path.name
             _write_empty(made, crs, context)
-            os.replace(made, path)
+            made.replace(path)
     except OSError as error:
         raise _cannot_write(path, str(error)) from error
     return path

@@ -1,7 +1,7 @@
 """The plugin's state: what is being segmented, with what, and what came out. One object; every widget is a view of it.
 
-Coordinates of prompts, outlines and crops are in the raster layer's CRS. They are turned into the project's CRS only to be
-drawn, so the project's CRS may change at any time.
+Coordinates of prompts, outlines and crops are in the raster layer's CRS. They are turned into the project's CRS only
+to be drawn, so that may change at any time.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Session(QObject):
         self.hover_enabled = True
         self.steps: tuple[Step, ...] = ()
         self.outline: Outline | None = None
+        self.finding = ""
         self.preview: QgsGeometry | None = None
         self.crop: tuple[tuple[float, float], ...] = ()
         self.thumbnail = b""
@@ -266,10 +267,15 @@ class Session(QObject):
             self.steps = steps
             self.steps_changed.emit()
 
-    def set_outline(self, outline: Outline | None) -> None:
-        """Show another outline, or none."""
-        if outline is not self.outline:
-            self.outline = outline
+    def set_outline(self, outline: Outline | None, finding: str = "") -> None:
+        """Show another outline, or none.
+
+        Args:
+            outline: the outline.
+            finding: where there is none, why, for the user.
+        """
+        if outline is not self.outline or finding != self.finding:
+            self.outline, self.finding = outline, finding
             self.outline_changed.emit()
 
     def set_preview(self, geometry: QgsGeometry | None) -> None:

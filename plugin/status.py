@@ -1,4 +1,4 @@
-"""What state the plugin is in, as one sentence with one thing to do about it. Pure: reads the session, changes nothing."""
+"""What state the plugin is in, as one sentence with one thing to do about it. Changes nothing."""
 
 from __future__ import annotations
 
@@ -45,32 +45,37 @@ class Status:
 
 def status_of(session: Session) -> Status:
     """Tell the state that the user should hear about first."""
+    problem = _engine_problem(session) or _layer_problem(session) or _not_ready(session)
+    return problem or Status(State.READY, _ready_text(session))
+
+
+def _engine_problem(session: Session) -> Status | None:
     if session.engine_state is EngineState.ENVIRONMENT_MISSING:
         text = translate("Status", "SamTune needs a Python environment of its own; it has not been set up yet.")
         return Status(State.ENVIRONMENT_MISSING, session.engine_text or text, Action.SET_UP)
     if session.engine_state is EngineState.FAILED:
         text = translate("Status", "The engine stopped. Start it again, or copy the diagnostics for a report.")
         return Status(State.ENGINE_FAILED, session.engine_text or text, Action.RETRY)
+    return None
+
+
+def _layer_problem(session: Session) -> Status | None:
     if session.layer is None:
         return Status(State.NO_LAYER, translate("Status", "Add a raster layer to the project and choose it above."))
     if session.layer_problem:
         return Status(State.LAYER_UNUSABLE, session.layer_problem)
+    return None
+
+
+def _not_ready(session: Session) -> Status | None:
     if session.engine_state is EngineState.STARTING:
         return Status(State.ENGINE_STARTING, translate("Status", "The engine is starting…"))
     info = session.model_info
     if info is not None and not info.present:
-        return Status(State.MODEL_MISSING, _missing_model_text(session), Action.DOWNLOAD)
-    if session.raster is None:
-        return _not_open(session)
-    return Status(State.READY, _ready_text(session))
-
-
-def _missing_model_text(session: Session) -> str:
-    info = session.model_info
-    if info is None:
-        return ""
-    text = translate("Status", "{model} is not on this machine ({size}). Download it, or choose a model that is.")
-    return str(text.format(model=info.title, size=size_text(info.size_bytes)))
+        text = translate("Status", "{model} is not on this machine ({size}). Download it, or choose a model that is.")
+        shown = text.format(model=info.title, size=size_text(info.size_bytes))
+        return Status(State.MODEL_MISSING, shown, Action.DOWNLOAD)
+    return _not_open(session) if session.raster is None else None
 
 
 def _not_open(session: Session) -> Status:
@@ -87,6 +92,8 @@ def _ready_text(session: Session) -> str:
                 score=session.outline.result.score
             )
         )
+    if session.steps and session.finding:
+        return session.finding
     if session.steps:
         return str(translate("Status", "Backspace takes back the last click, Esc gives up."))
     return str(translate("Status", "Click on an object, or drag a box around it."))

@@ -24,7 +24,7 @@ FIELD_TYPES: dict[str, QMetaType.Type] = {
     "time": QMetaType.Type.QDateTime,
     "reviewed": QMetaType.Type.Bool,
 }
-"""Names (at most ten letters, as Shapefiles need) and types of the attributes, in order. ``area`` is in square metres."""
+"""Names (at most ten letters, as Shapefiles need) and types of the attributes, in order. ``area`` is in m²."""
 
 NUMERIC = (QMetaType.Type.Int, QMetaType.Type.LongLong, QMetaType.Type.Double, QMetaType.Type.UInt)
 
@@ -44,7 +44,7 @@ class FieldPlan:
     missing: tuple[str, ...]
 
     def attributes(self, values: Mapping[str, object]) -> dict[int, object]:
-        """Return the values by field index, converted to the fields' types; unknown values stay to the layer's defaults.
+        """Return the values by field index, converted to the fields' types; what is unknown is left to defaults.
 
         Raises:
             OutputError: the class does not fit its field. (Other attributes that do not fit are left out.)

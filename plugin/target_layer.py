@@ -207,7 +207,7 @@ def check_writable(layer: QgsVectorLayer) -> None:
 
 @contextmanager
 def _editing(layer: QgsVectorLayer) -> Iterator[None]:
-    """Start editing where it is off; stop again if nothing could be written, so that no empty edit session stays behind."""
+    """Start editing where it is off; stop again if nothing could be written."""
     started = not layer.isEditable()
     if started and not layer.startEditing():
         raise OutputError(

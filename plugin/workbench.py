@@ -1,4 +1,4 @@
-"""Everything behind the dock, made when it is first opened: session, engine, controllers, map tool and the dock itself."""
+"""Everything behind the dock, made when that is first opened: session, engine, controllers, map tool, dock."""
 
 from __future__ import annotations
 

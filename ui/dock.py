@@ -77,7 +77,7 @@ class SamTuneDock(QgsDockWidget):
         self.prompt_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.prompt_button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.accept_button = self._make_button(self.tr("&Accept"), self.tr("Keep the outline as a polygon (Enter)"))
-        self.undo_button = self._make_button(self.tr("&Undo click"), self.tr("Take back the last click (Backspace)"))
+        self.undo_button = self._make_button(self.tr("&Undo"), self.tr("Take back the last click (Backspace)"))
         self.clear_button = self._make_button(self.tr("C&lear"), self.tr("Give up this object (Esc)"))
         self.menu_button = self._make_menu()
         self._lay_out()

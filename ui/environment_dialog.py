@@ -1,4 +1,4 @@
-"""Sets up the engine's Python environment: says what would be done, does it after consent, shows progress, can cancel."""
+"""Sets up the engine's Python environment: says what would be done, does it on consent, with progress and cancel."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class EnvironmentDialog(QDialog):
         self._plan = plan
         lines = [
             self.tr(
-                "SamTune runs its models in a Python of its own, apart from QGIS. It will be made in {folder} with {tool}; "
-                "{free} are free there."
+                "SamTune runs its models in a Python of its own, apart from QGIS. It will be made in {folder} with "
+                "{tool}; {free} are free there."
             ).format(folder=plan.folder, tool=plan.tool.value, free=size_text(plan.free_bytes)),
             *plan.notes,
         ]

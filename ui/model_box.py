@@ -38,7 +38,6 @@ class ModelBox(QWidget):
         self.more_button.setMenu(menu)
         self.device_label = QLabel(self)
         self.device_label.setWordWrap(True)
-        self.device_label.setEnabled(False)
         rows = column(self)
         add_row(rows, self.tr("&Model"), self.model_combo, self.more_button)
         self._device_caption = add_row(rows, "", self.device_label)

@@ -1,4 +1,4 @@
-"""How much of the ground the model sees, and how the outline is cleaned; all of it acts on the current outline at once."""
+"""How much of the ground the model sees, and how the outline is cleaned; acts on the current outline at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class OutlineBox(QWidget):
 
     Attributes:
         level_combo: Auto, or a fixed level.
-        level_label: what one pixel of the model's input is on the ground.
         simplify_slider: in quarters of a pixel of the model's input.
         hole_slider: side of the largest hole that is filled, in two such pixels.
     """
@@ -40,14 +39,12 @@ class OutlineBox(QWidget):
                 "How large a pixel is that the model sees. Auto: as large as a pixel of the screen, so zooming decides."
             )
         )
-        self.level_label = QLabel(self)
-        self.level_label.setEnabled(False)
         self.simplify_slider, self.simplify_label = self._make_slider(SIMPLIFY_STEPS)
         self.simplify_slider.setToolTip(self.tr("How far simplification may move the outline"))
         self.hole_slider, self.hole_label = self._make_slider(HOLE_STEPS)
         self.hole_slider.setToolTip(self.tr("Holes and loose parts smaller than this are removed"))
         rows = column(self)
-        add_row(rows, self.tr("&Detail"), self.level_combo, self.level_label)
+        add_row(rows, self.tr("&Detail"), self.level_combo)
         add_row(rows, self.tr("&Simplify"), self.simplify_slider, self.simplify_label)
         add_row(rows, self.tr("&Holes"), self.hole_slider, self.hole_label)
         self.level_combo.activated.connect(lambda _index: self.level_chosen.emit(self.level_combo.currentData()))
@@ -66,7 +63,6 @@ class OutlineBox(QWidget):
             self.hole_slider.setValue(round(session.fill_holes / HOLE_STEP))
         pixel = session.model_pixel()
         known = pixel > 0
-        self.level_label.setText(self._ground(pixel) + self.tr(" per pixel") if known else "")
         self.simplify_label.setText(self._or_off(self._ground(session.simplify * pixel), session.simplify, known))
         self.hole_label.setText(self._or_off(self._area(session.fill_holes * pixel), session.fill_holes, known))
 
@@ -83,13 +79,21 @@ class OutlineBox(QWidget):
         raster = session.raster
         with QSignalBlocker(self.level_combo):
             self.level_combo.clear()
-            self.level_combo.addItem(self.tr("Auto (as you zoom)"), None)
+            self.level_combo.addItem(self._auto_text(), None)
             if raster is not None:
                 for level in range(raster.min_level, raster.max_level + 1):
-                    self.level_combo.addItem(self._ground(session.model_pixel(level)) + self.tr(" per pixel"), level)
+                    self.level_combo.addItem(self._level_text(level), level)
             index = 0 if session.fixed_level is None else self.level_combo.findData(session.fixed_level)
             self.level_combo.setCurrentIndex(max(0, index))
-        self.level_label.setVisible(session.fixed_level is None)
+
+    def _level_text(self, level: int) -> str:
+        return self.tr("{length} per pixel").format(length=self._ground(self._session.model_pixel(level)))
+
+    def _auto_text(self) -> str:
+        session = self._session
+        if session.used_level is None or session.fixed_level is not None:
+            return self.tr("Auto (as you zoom)")
+        return self.tr("Auto: {text}").format(text=self._level_text(session.used_level))
 
     def _emit_options(self) -> None:
         self.options_chosen.emit(self.simplify_slider.value() * SIMPLIFY_STEP, self.hole_slider.value() * HOLE_STEP)

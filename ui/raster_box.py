@@ -42,7 +42,7 @@ class RasterBox(QWidget):
         self._band_combos = [
             self._make_band_combo(name) for name in (self.tr("red"), self.tr("green"), self.tr("blue"))
         ]
-        self.stretch_combo = QComboBox(self)
+        self.stretch_combo = compact(QComboBox(self))
         self.stretch_combo.addItem(self.tr("Stretch as drawn"), StretchMode.AS_DRAWN)
         self.stretch_combo.addItem(self.tr("Stretch 2–98 % of the layer"), StretchMode.ROBUST)
         self.stretch_combo.setToolTip(
@@ -50,6 +50,7 @@ class RasterBox(QWidget):
         )
         self.thumbnail = QLabel(self)
         self.thumbnail.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.thumbnail.setWordWrap(True)
         self.thumbnail.setMinimumHeight(THUMBNAIL_SIDE)
         self.thumbnail.setToolTip(self.tr("Exactly what the model was given, with these bands and this stretch"))
         self._lay_out()
@@ -123,4 +124,4 @@ class RasterBox(QWidget):
                 )
             )
         else:
-            self.thumbnail.setText(self.tr("Rest the pointer on the raster\nto see what the model sees."))
+            self.thumbnail.setText(self.tr("Rest the pointer on the raster to see what the model sees."))

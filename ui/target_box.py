@@ -30,7 +30,8 @@ class TargetBox(QWidget):
         super().__init__(parent)
         self._session = session
         self.layer_combo = QgsMapLayerComboBox(self)
-        self.layer_combo.setFilters(Qgis.LayerFilter.PolygonLayer | Qgis.LayerFilter.WritableLayer)
+        writable_polygons = Qgis.LayerFilter.PolygonLayer | Qgis.LayerFilter.WritableLayer
+        self.layer_combo.setFilters(Qgis.LayerFilters(writable_polygons))
         self.layer_combo.setAllowEmptyLayer(True, self.tr("New GeoPackage on accept"))
         self.layer_combo.setToolTip(self.tr("The polygon layer that takes accepted outlines; it may have any CRS"))
         self.new_button = QPushButton(self.tr("&New…"), self)
@@ -45,7 +46,7 @@ class TargetBox(QWidget):
         self.class_combo.setToolTip(self.tr("Class of the next polygon, such as “roof”"))
         rows = column(self)
         add_row(rows, self.tr("&Into"), compact(self.layer_combo), self.new_button)
-        add_row(rows, self.tr("&Class"), compact(self.class_combo), compact(self.field_combo))
+        add_row(rows, self.tr("&Class"), compact(self.class_combo, 4), compact(self.field_combo, 3))
         self.layer_combo.layerChanged.connect(self._on_layer)
         self.field_combo.fieldChanged.connect(lambda name: self.target_chosen.emit(session.target, name))
         self.class_combo.editTextChanged.connect(self.class_chosen.emit)

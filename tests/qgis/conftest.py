@@ -22,7 +22,6 @@ from qgis.core import (
 )
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QSize
-
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.session import EngineState, Session
 
@@ -44,7 +43,7 @@ support = _load_support()
 
 @pytest.fixture(scope="session")
 def qgis_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QgsApplication]:
-    """The running QGIS where the tests run inside one; otherwise an application of our own, with a throw-away profile."""
+    """The running QGIS where the tests run inside one; else an application of our own, in a throw-away profile."""
     running = QgsApplication.instance()
     if running is not None:
         yield running
@@ -66,7 +65,7 @@ def project(qgis_app: QgsApplication) -> Iterator[QgsProject]:
 
 
 def _empty(project: QgsProject) -> None:
-    """Remove all layers. In the real QGIS a layer in an edit session would make a dialog ask what to do with the edits."""
+    """Remove all layers. In the real QGIS a layer being edited would make a dialog ask what to do with the edits."""
     for layer in project.mapLayers().values():
         if isinstance(layer, QgsVectorLayer) and layer.isEditable():
             layer.rollBack()

@@ -16,6 +16,7 @@ from samtune.models.errors import CancelledByUser, EngineDiedError, ModelMissing
 from samtune.plugin.click_controller import ClickController
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.session import NoticeLevel, Session, StretchMode
+from samtune.plugin.status import status_of
 from samtune_test_support import (
     LEFT,
     TOP,
@@ -106,14 +107,18 @@ def test_the_answer_for_a_layer_left_meanwhile_is_dropped(
     made.stop()
 
 
-def test_notes_of_the_raster_are_passed_on(controller: ClickController, ready_session: Session, service: ScriptedService) -> None:
+def test_notes_of_the_raster_are_passed_on(
+    controller: ClickController, ready_session: Session, service: ScriptedService
+) -> None:
     told = QSignalSpy(ready_session.noticed)
     controller.open_raster()
     service.last(Method.OPEN).on_result(raster_info(notes=("This raster has no CRS.",)))
     assert [notice.text for (notice,) in told] == ["This raster has no CRS."]
 
 
-def test_a_raster_that_does_not_open_is_told(controller: ClickController, ready_session: Session, service: ScriptedService) -> None:
+def test_a_raster_that_does_not_open_is_told(
+    controller: ClickController, ready_session: Session, service: ScriptedService
+) -> None:
     told = QSignalSpy(ready_session.noticed)
     controller.open_raster()
     service.last(Method.OPEN).on_error(RasterError("It is damaged. Repair it."))
@@ -121,7 +126,9 @@ def test_a_raster_that_does_not_open_is_told(controller: ClickController, ready_
     assert told[0][0].level is NoticeLevel.ERROR
 
 
-def test_click_is_sent_in_the_rasters_crs(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_click_is_sent_in_the_rasters_crs(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     sent = params(service)
     (point,) = sent.points
@@ -134,7 +141,9 @@ def test_click_is_sent_in_the_rasters_crs(controller: ClickController, ready_ses
     assert ready_session.outline.geometry.equals(square())
 
 
-def test_level_is_that_of_the_screen(controller: ClickController, canvas: QgsMapCanvas, service: ScriptedService, on_map: Place) -> None:
+def test_level_is_that_of_the_screen(
+    controller: ClickController, canvas: QgsMapCanvas, service: ScriptedService, on_map: Place
+) -> None:
     canvas.zoomScale(canvas.scale() * 8)
     controller.add_point(on_map(30.0, 40.0), True)
     coarse = params(service).level
@@ -144,7 +153,9 @@ def test_level_is_that_of_the_screen(controller: ClickController, canvas: QgsMap
     assert params(service).level == coarse - 2
 
 
-def test_level_stays_while_an_object_is_corrected(controller: ClickController, canvas: QgsMapCanvas, service: ScriptedService, on_map: Place) -> None:
+def test_level_stays_while_an_object_is_corrected(
+    controller: ClickController, canvas: QgsMapCanvas, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     level = params(service).level
     answer(service)
@@ -154,7 +165,9 @@ def test_level_stays_while_an_object_is_corrected(controller: ClickController, c
     assert [point.positive for point in params(service).points] == [True, False]
 
 
-def test_fixed_level_is_kept_within_the_rasters_range(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_fixed_level_is_kept_within_the_rasters_range(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     ready_session.set_fixed_level(9)
     controller.add_point(on_map(30.0, 40.0), True)
     assert params(service).level == 4
@@ -194,13 +207,14 @@ def test_nothing_at_the_coarser_level_keeps_the_first_outline(
 def test_nothing_found_says_so_and_the_prompt_stays(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:
-    told = QSignalSpy(ready_session.noticed)
     controller.add_point(on_map(30.0, 40.0), True)
     call = service.last(Method.SEGMENT)
     call.on_result(nothing(call.params))
     assert ready_session.outline is None
     assert len(ready_session.steps) == 1
-    assert [notice.text for (notice,) in told] == ["Nothing here."]
+    assert status_of(ready_session).text == "Nothing here."
+    controller.clear()
+    assert "Click on an object" in status_of(ready_session).text
 
 
 def test_prompts_during_a_request_go_together_in_the_next(
@@ -218,7 +232,9 @@ def test_prompts_during_a_request_go_together_in_the_next(
     assert len(service.of(Method.SEGMENT)) == 2
 
 
-def test_answer_after_clear_is_dropped(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_answer_after_clear_is_dropped(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     stale = service.last(Method.SEGMENT)
     controller.clear()
@@ -255,7 +271,9 @@ def test_box_is_sent_with_its_corners(controller: ClickController, service: Scri
     assert box.area() == pytest.approx(300.0, rel=1e-3)
 
 
-def test_first_click_must_be_positive(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_first_click_must_be_positive(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     told = QSignalSpy(ready_session.noticed)
     controller.add_point(on_map(30.0, 40.0), False)
     assert service.of(Method.SEGMENT) == []
@@ -263,7 +281,9 @@ def test_first_click_must_be_positive(controller: ClickController, ready_session
     assert "left button" in told[0][0].text
 
 
-def test_sliders_ask_again_with_the_same_prompts(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_sliders_ask_again_with_the_same_prompts(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
     before = params(service)
@@ -293,7 +313,9 @@ def test_engine_death_during_a_click_is_one_message_and_the_next_click_works(
     assert ready_session.outline is not None
 
 
-def test_failed_correction_keeps_what_was_there(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_failed_correction_keeps_what_was_there(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
     controller.add_point(on_map(90.0, 40.0), True)
@@ -313,7 +335,9 @@ def test_failure_after_an_undo_keeps_the_prompts_that_were_answered(
     assert len(ready_session.steps) == 1
 
 
-def test_user_cancel_shows_no_error(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_user_cancel_shows_no_error(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     told = QSignalSpy(ready_session.noticed)
     controller.add_point(on_map(30.0, 40.0), True)
     call = service.last(Method.SEGMENT)
@@ -325,7 +349,9 @@ def test_user_cancel_shows_no_error(controller: ClickController, ready_session: 
     assert ready_session.steps == ()
 
 
-def test_progress_is_shown_and_late_progress_is_not(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_progress_is_shown_and_late_progress_is_not(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     call = service.last(Method.SEGMENT)
     call.on_progress(0.4, "Encoding")  # type: ignore[misc]
@@ -335,7 +361,9 @@ def test_progress_is_shown_and_late_progress_is_not(controller: ClickController,
     assert ready_session.busy is None
 
 
-def test_accept_writes_and_clears(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_accept_writes_and_clears(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     written: list[float] = []
 
     def accept() -> bool:
@@ -351,7 +379,9 @@ def test_accept_writes_and_clears(controller: ClickController, ready_session: Se
     assert ready_session.outline is None
 
 
-def test_accept_before_the_answer_waits_for_it(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_accept_before_the_answer_waits_for_it(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     written: list[float] = []
     controller.set_accept(lambda: written.append(ready_session.outline.geometry.area()) or True)  # type: ignore[union-attr,func-returns-value]
     controller.add_point(on_map(30.0, 40.0), True)
@@ -362,7 +392,9 @@ def test_accept_before_the_answer_waits_for_it(controller: ClickController, read
     assert written == [pytest.approx(400.0)]
 
 
-def test_refused_accept_keeps_the_outline(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_refused_accept_keeps_the_outline(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.set_accept(lambda: False)
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
@@ -404,14 +436,18 @@ def test_other_bands_open_anew_and_keep_the_object(
     assert len(params(service).points) == 1
 
 
-def test_another_model_asks_again(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_another_model_asks_again(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
     ready_session.set_model("vit_b")
     assert params(service).model == "vit_b"
 
 
-def test_a_missing_model_is_a_state_and_no_error(controller: ClickController, ready_session: Session, service: ScriptedService) -> None:
+def test_a_missing_model_is_a_state_and_no_error(
+    controller: ClickController, ready_session: Session, service: ScriptedService
+) -> None:
     told = QSignalSpy(ready_session.noticed)
     controller.open_raster()
     service.last(Method.OPEN).on_result(raster_info(fingerprint="x"))
@@ -419,7 +455,9 @@ def test_a_missing_model_is_a_state_and_no_error(controller: ClickController, re
     assert len(told) == 0
 
 
-def test_thumbnail_is_asked_for_a_new_crop_only(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_thumbnail_is_asked_for_a_new_crop_only(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.wants_thumbnail = True
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
@@ -449,7 +487,9 @@ def test_hover_asks_once_for_the_newest_place_and_only_from_the_cache(
     assert service.segments(hover=True)[-1].params.points[0].x == pytest.approx(LEFT + 50.0, abs=1e-3)  # type: ignore[attr-defined]
 
 
-def test_hover_answer_after_a_click_is_dropped(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_hover_answer_after_a_click_is_dropped(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.hover.move(on_map(30.0, 40.0))
     spin(80)
     (call,) = service.segments(hover=True)
@@ -459,7 +499,9 @@ def test_hover_answer_after_a_click_is_dropped(controller: ClickController, read
     assert ready_session.preview is None
 
 
-def test_resting_on_a_cold_crop_encodes_it_once(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_resting_on_a_cold_crop_encodes_it_once(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     from samtune.engine.messages import Empty
 
     controller.hover.move(on_map(30.0, 40.0))
@@ -515,7 +557,9 @@ def test_hover_beyond_the_raster_or_without_an_engine_asks_nothing(
     assert service.calls == [], "hovering must not start an engine that has just died, again and again"
 
 
-def test_leaving_the_map_takes_the_preview_away(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_leaving_the_map_takes_the_preview_away(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     controller.hover.move(on_map(30.0, 40.0))
     spin(80)
     call = service.segments(hover=True)[-1]
@@ -524,7 +568,9 @@ def test_leaving_the_map_takes_the_preview_away(controller: ClickController, rea
     assert ready_session.preview is None
 
 
-def test_hover_draws_nothing_when_switched_off(controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place) -> None:
+def test_hover_draws_nothing_when_switched_off(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
     ready_session.hover_enabled = False
     controller.hover.move(on_map(30.0, 40.0))
     spin(80)

@@ -26,9 +26,7 @@ from samtune_test_support import write_raster
 
 def enhancement(layer: QgsRasterLayer, band: int, low: float, high: float) -> QgsContrastEnhancement:
     made = QgsContrastEnhancement(layer.dataProvider().dataType(band))
-    made.setContrastEnhancementAlgorithm(
-        QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum
-    )
+    made.setContrastEnhancementAlgorithm(QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum)
     made.setMinimumValue(low)
     made.setMaximumValue(high)
     return made

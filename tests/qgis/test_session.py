@@ -79,7 +79,8 @@ def test_the_last_box_counts_and_undo_brings_the_one_before_back(session: Sessio
 
 
 @pytest.mark.parametrize(
-    ("steps", "kind"), [((), ""), ((Prompt(0.0, 0.0),), "point"), ((BOX,), "box"), ((BOX, Prompt(0.0, 0.0)), "box+point")]
+    ("steps", "kind"),
+    [((), ""), ((Prompt(0.0, 0.0),), "point"), ((BOX,), "box"), ((BOX, Prompt(0.0, 0.0)), "box+point")],
 )
 def test_prompt_kind(session: Session, steps: tuple[Prompt | Box, ...], kind: str) -> None:
     session.set_steps(steps)

@@ -13,13 +13,13 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsDefaultValue,
+    QgsFeature,
     QgsFieldConstraints,
     QgsGeometry,
     QgsProject,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
-
 from samtune.models.errors import OutputError
 from samtune.plugin.new_geopackage import create_geopackage, load_geopackage
 from samtune.plugin.target_fields import FIELD_TYPES
@@ -65,13 +65,13 @@ def memory_layer(project: QgsProject, description: str, name: str = "target") ->
     return layer
 
 
-def only_feature(layer: QgsVectorLayer):
+def only_feature(layer: QgsVectorLayer) -> QgsFeature:
     features = list(layer.getFeatures())
     assert len(features) == 1
     return features[0]
 
 
-def test_writes_one_reprojected_feature_with_all_attributes(project, polygon_layer):
+def test_writes_one_reprojected_feature_with_all_attributes(project: QgsProject, polygon_layer: QgsVectorLayer) -> None:
     consent = Consent(answer=False)
     TargetWriter(project, consent).write(polygon_layer, accepted())
     feature = only_feature(polygon_layer)
@@ -90,7 +90,7 @@ def test_writes_one_reprojected_feature_with_all_attributes(project, polygon_lay
     assert not feature["adapter"]
 
 
-def test_one_undo_command_and_redo(project, polygon_layer):
+def test_one_undo_command_and_redo(project: QgsProject, polygon_layer: QgsVectorLayer) -> None:
     writer = TargetWriter(project, Consent(answer=False))
     writer.write(polygon_layer, accepted())
     writer.write(polygon_layer, accepted(class_value="roof"))
@@ -104,7 +104,7 @@ def test_one_undo_command_and_redo(project, polygon_layer):
     assert [feature["class"] for feature in polygon_layer.getFeatures()] == ["tree"]
 
 
-def test_edits_stay_in_the_buffer(project, tmp_path):
+def test_edits_stay_in_the_buffer(project: QgsProject, tmp_path: Path) -> None:
     path = create_geopackage(tmp_path / "out.gpkg", UTM, project.transformContext())
     layer = load_geopackage(path)
     project.addMapLayer(layer)
@@ -128,7 +128,7 @@ def test_edits_stay_in_the_buffer(project, tmp_path):
         ("CurvePolygon", Qgis.WkbType.Polygon),  # a plain polygon is a curve polygon as well
     ],
 )
-def test_geometry_type_follows_the_layer(project, kind, expected):
+def test_geometry_type_follows_the_layer(project: QgsProject, kind: str, expected: Qgis.WkbType) -> None:
     layer = memory_layer(project, f"{kind}?crs=EPSG:32617")
     TargetWriter(project, Consent(answer=False)).write(layer, accepted())
     geometry = only_feature(layer).geometry()
@@ -136,21 +136,21 @@ def test_geometry_type_follows_the_layer(project, kind, expected):
     assert geometry.area() == pytest.approx(200.0)
 
 
-def test_single_polygon_layer_keeps_the_largest_part_and_says_so(project):
+def test_single_polygon_layer_keeps_the_largest_part_and_says_so(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617")
     written = TargetWriter(project, Consent(answer=False)).write(layer, accepted(TWO))
     assert written.dropped_parts == 1
     assert only_feature(layer).geometry().area() == pytest.approx(200.0)
 
 
-def test_multipolygon_layer_keeps_all_parts(project):
+def test_multipolygon_layer_keeps_all_parts(project: QgsProject) -> None:
     layer = memory_layer(project, "MultiPolygon?crs=EPSG:32617")
     written = TargetWriter(project, Consent(answer=False)).write(layer, accepted(TWO))
     assert written.dropped_parts == 0
     assert only_feature(layer).geometry().area() == pytest.approx(204.0)
 
 
-def test_existing_z_of_the_outline_is_dropped_where_the_layer_has_none(project):
+def test_existing_z_of_the_outline_is_dropped_where_the_layer_has_none(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617")
     flat = QgsGeometry.fromWkt(SQUARE)
     flat.get().addZValue(5.0)
@@ -158,7 +158,7 @@ def test_existing_z_of_the_outline_is_dropped_where_the_layer_has_none(project):
     assert not only_feature(layer).geometry().get().is3D()
 
 
-def test_consent_is_asked_once_and_fields_are_added(project):
+def test_consent_is_asked_once_and_fields_are_added(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=name:string")
     consent = Consent(answer=True)
     writer = TargetWriter(project, consent)
@@ -173,7 +173,7 @@ def test_consent_is_asked_once_and_fields_are_added(project):
     assert "class" in [field.name() for field in layer.fields()]
 
 
-def test_no_consent_is_remembered_and_nothing_is_added(project):
+def test_no_consent_is_remembered_and_nothing_is_added(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=Score:double")
     consent = Consent(answer=False)
     writer = TargetWriter(project, consent)
@@ -184,7 +184,7 @@ def test_no_consent_is_remembered_and_nothing_is_added(project):
     assert [feature["Score"] for feature in layer.getFeatures()] == pytest.approx([0.8765, 0.8765])
 
 
-def test_class_goes_to_the_chosen_field(project):
+def test_class_goes_to_the_chosen_field(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=kind:integer&field=class:string")
     TargetWriter(project, Consent(answer=False)).write(layer, accepted(class_value="7"), "kind")
     feature = only_feature(layer)
@@ -192,7 +192,7 @@ def test_class_goes_to_the_chosen_field(project):
     assert not feature["class"]
 
 
-def test_class_that_does_not_fit_its_field_writes_nothing(project):
+def test_class_that_does_not_fit_its_field_writes_nothing(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=kind:integer")
     with pytest.raises(OutputError, match="does not fit"):
         TargetWriter(project, Consent(answer=False)).write(layer, accepted(class_value="tree"), "kind")
@@ -200,7 +200,7 @@ def test_class_that_does_not_fit_its_field_writes_nothing(project):
     assert not layer.isEditable(), "no empty edit session stays behind"
 
 
-def test_defaults_of_the_layer_fill_the_rest(project):
+def test_defaults_of_the_layer_fill_the_rest(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=author:string&field=class:string")
     layer.setDefaultValueDefinition(0, QgsDefaultValue("'anna'"))
     layer.setDefaultValueDefinition(1, QgsDefaultValue("'unknown'"))
@@ -209,7 +209,7 @@ def test_defaults_of_the_layer_fill_the_rest(project):
     assert (feature["author"], feature["class"]) == ("anna", "unknown")
 
 
-def test_hard_constraint_is_an_error_and_leaves_nothing(project):
+def test_hard_constraint_is_an_error_and_leaves_nothing(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=owner:string")
     layer.setFieldConstraint(0, QgsFieldConstraints.Constraint.ConstraintNotNull)
     with pytest.raises(OutputError, match="owner"):
@@ -218,7 +218,7 @@ def test_hard_constraint_is_an_error_and_leaves_nothing(project):
     assert layer.undoStack().count() == 0
 
 
-def test_soft_constraint_is_no_obstacle(project):
+def test_soft_constraint_is_no_obstacle(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=owner:string")
     layer.setFieldConstraint(
         0,
@@ -229,20 +229,22 @@ def test_soft_constraint_is_no_obstacle(project):
     assert layer.featureCount() == 1
 
 
-def test_read_only_layer_is_refused_with_a_remedy(project, polygon_layer):
+def test_read_only_layer_is_refused_with_a_remedy(project: QgsProject, polygon_layer: QgsVectorLayer) -> None:
     polygon_layer.setReadOnly(True)
-    with pytest.raises(OutputError, match="read-only.*new GeoPackage"):
+    with pytest.raises(OutputError, match=r"read-only.*new GeoPackage"):
         TargetWriter(project, Consent(answer=False)).write(polygon_layer, accepted())
     assert not polygon_layer.isEditable()
 
 
-def test_point_layer_is_refused(project):
+def test_point_layer_is_refused(project: QgsProject) -> None:
     layer = memory_layer(project, "Point?crs=EPSG:32617")
     with pytest.raises(OutputError, match="polygon"):
         TargetWriter(project, Consent(answer=False)).write(layer, accepted())
 
 
-def test_refused_feature_leaves_earlier_edits_alone(project, polygon_layer, monkeypatch):
+def test_refused_feature_leaves_earlier_edits_alone(
+    project: QgsProject, polygon_layer: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = TargetWriter(project, Consent(answer=False))
     writer.write(polygon_layer, accepted(class_value="kept"))
     monkeypatch.setattr(polygon_layer, "addFeature", lambda feature: False)
@@ -253,7 +255,9 @@ def test_refused_feature_leaves_earlier_edits_alone(project, polygon_layer, monk
     assert not polygon_layer.isEditCommandActive()
 
 
-def test_interrupt_while_writing_closes_the_command(project, polygon_layer, monkeypatch):
+def test_interrupt_while_writing_closes_the_command(
+    project: QgsProject, polygon_layer: QgsVectorLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(feature: object) -> bool:
         raise KeyboardInterrupt
 
@@ -264,13 +268,13 @@ def test_interrupt_while_writing_closes_the_command(project, polygon_layer, monk
     assert not polygon_layer.isEditable()
 
 
-def test_outline_without_crs_is_written_as_it_is(project):
+def test_outline_without_crs_is_written_as_it_is(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617")
     TargetWriter(project, Consent(answer=False)).write(layer, accepted(crs=QgsCoordinateReferenceSystem()))
     assert only_feature(layer).geometry().equals(QgsGeometry.fromWkt(SQUARE))
 
 
-def test_area_is_ellipsoidal_whatever_the_target_crs(project):
+def test_area_is_ellipsoidal_whatever_the_target_crs(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:3857&field=area:double")
     TargetWriter(project, Consent(answer=False)).write(layer, accepted())
     feature = only_feature(layer)
@@ -278,7 +282,7 @@ def test_area_is_ellipsoidal_whatever_the_target_crs(project):
     assert feature["area"] == pytest.approx(200.16, abs=0.1)
 
 
-def test_new_geopackage_has_the_fields_and_the_crs(project, tmp_path):
+def test_new_geopackage_has_the_fields_and_the_crs(project: QgsProject, tmp_path: Path) -> None:
     path = create_geopackage(tmp_path / "été 1", UTM, project.transformContext())
     assert path.name == "été 1.gpkg"
     layer = load_geopackage(path)
@@ -288,7 +292,7 @@ def test_new_geopackage_has_the_fields_and_the_crs(project, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["été 1.gpkg"]
 
 
-def test_new_geopackage_never_replaces_a_file(project, tmp_path):
+def test_new_geopackage_never_replaces_a_file(project: QgsProject, tmp_path: Path) -> None:
     path = tmp_path / "mine.gpkg"
     path.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already"):
@@ -296,7 +300,7 @@ def test_new_geopackage_never_replaces_a_file(project, tmp_path):
     assert path.read_bytes() == b"precious"
 
 
-def test_failed_geopackage_leaves_nothing(project, tmp_path, monkeypatch):
+def test_failed_geopackage_leaves_nothing(project: QgsProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError("disk full")
 
@@ -306,12 +310,12 @@ def test_failed_geopackage_leaves_nothing(project, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_geopackage_in_a_missing_folder_is_a_clear_error(project, tmp_path: Path):
+def test_geopackage_in_a_missing_folder_is_a_clear_error(project: QgsProject, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another folder"):
         create_geopackage(tmp_path / "nowhere" / "new.gpkg", UTM, project.transformContext())
 
 
-def test_shapefile_takes_the_fields_it_can(project, tmp_path):
+def test_shapefile_takes_the_fields_it_can(project: QgsProject, tmp_path: Path) -> None:
     options = QgsVectorFileWriter.SaveVectorOptions()
     options.driverName = "ESRI Shapefile"
     source = QgsVectorLayer("Polygon?crs=EPSG:32617&field=name:string", "s", "memory")

@@ -1,0 +1,101 @@
+"""Models: the list, downloads with mirror and proxy, files, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("qgis.core", reason="needs QGIS's Python")
+
+from qgis.core import QgsSettings
+from qgis.PyQt.QtTest import QSignalSpy
+from samtune.engine.messages import DownloadParams, ImportParams, Method, ModelList
+from samtune.models.errors import DownloadError
+from samtune.plugin.model_controller import ModelController, proxy_url
+from samtune.plugin.session import NoticeLevel, Session
+from samtune.plugin.settings import PluginSettings
+from samtune_test_support import ScriptedService, model_info
+
+
+@pytest.fixture
+def service() -> ScriptedService:
+    return ScriptedService()
+
+
+@pytest.fixture
+def settings(qgis_app: object) -> Iterator[PluginSettings]:
+    made = PluginSettings()
+    made.download_mirror.setValue("https://mirror.example/models")
+    yield made
+    made.download_mirror.setValue("")
+    made.unload()
+
+
+@pytest.fixture
+def proxy() -> Iterator[QgsSettings]:
+    settings = QgsSettings()
+    names = ("proxyEnabled", "proxyType", "proxyHost", "proxyPort", "proxyUser", "proxyPassword")
+    before = {name: settings.value(f"proxy/{name}") for name in names}
+    yield settings
+    for name, value in before.items():
+        settings.setValue(f"proxy/{name}", value) if value is not None else settings.remove(f"proxy/{name}")
+
+
+def test_refresh_fills_the_session(session: Session, service: ScriptedService, settings: PluginSettings) -> None:
+    ModelController(session, service, settings).refresh()
+    service.last(Method.MODELS).on_result(ModelList((model_info(), model_info("vit_b", present=False))))
+    assert [model.name for model in session.models] == ["tiny", "vit_b"]
+
+
+def test_download_uses_the_mirror_and_then_lists_again(
+    session: Session, service: ScriptedService, settings: PluginSettings
+) -> None:
+    told = QSignalSpy(session.noticed)
+    controller = ModelController(session, service, settings)
+    controller.download("vit_b")
+    call = service.last(Method.DOWNLOAD)
+    assert call.params == DownloadParams("vit_b", "https://mirror.example/models", "")
+    call.on_progress(0.5, "120 of 240 MiB")  # type: ignore[misc]
+    assert session.busy.fraction == 0.5  # type: ignore[union-attr]
+    call.on_result(model_info("vit_b"))
+    assert told[0][0].level is NoticeLevel.SUCCESS
+    assert len(service.of(Method.MODELS)) == 1
+    assert session.busy is None
+
+
+def test_failed_download_says_why(session: Session, service: ScriptedService, settings: PluginSettings) -> None:
+    told = QSignalSpy(session.noticed)
+    ModelController(session, service, settings).download("vit_b")
+    service.last(Method.DOWNLOAD).on_error(DownloadError("There is no connection. Load it from a file."))
+    assert [notice.text for (notice,) in told] == ["There is no connection. Load it from a file."]
+
+
+def test_cancelled_download_is_quiet(session: Session, service: ScriptedService, settings: PluginSettings) -> None:
+    told = QSignalSpy(session.noticed)
+    controller = ModelController(session, service, settings)
+    controller.download("vit_b")
+    controller.cancel()
+    assert service.last(Method.DOWNLOAD).cancelled
+    assert len(told) == 0
+    assert session.busy is None
+
+
+def test_file_is_handed_over(session: Session, service: ScriptedService, settings: PluginSettings) -> None:
+    ModelController(session, service, settings).import_file("vit_b", "/media/usb/sam.pth")
+    assert service.last(Method.IMPORT).params == ImportParams("vit_b", "/media/usb/sam.pth")
+
+
+def test_proxy_of_qgis_settings(proxy: QgsSettings) -> None:
+    proxy.setValue("proxy/proxyEnabled", False)
+    proxy.setValue("proxy/proxyHost", "proxy.example")
+    assert proxy_url() == ""
+    proxy.setValue("proxy/proxyEnabled", True)
+    proxy.setValue("proxy/proxyType", "HttpProxy")
+    proxy.setValue("proxy/proxyPort", "3128")
+    assert proxy_url() == "http://proxy.example:3128"
+    proxy.setValue("proxy/proxyUser", "anna@work")
+    proxy.setValue("proxy/proxyPassword", "a:b/c")
+    assert proxy_url() == "http://anna%40work:a:b%2Fc@proxy.example:3128"
+    proxy.setValue("proxy/proxyType", "Socks5Proxy")
+    assert proxy_url().startswith("socks5h://")
