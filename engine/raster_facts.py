@@ -17,14 +17,14 @@ from .crops import RasterFrame
 from .raster_bands import BandChoice
 
 GDAL_OPTIONS: dict[str, int] = {
-    # the default, a share of the machine's memory, is too much beside a model
-    "GDAL_CACHEMAX": 256,
+    # rasterio takes bytes here, whatever GDAL does; the default, a share of the memory, is too much beside a model
+    "GDAL_CACHEMAX": 256 * 1024**2,
     # without these a server that is silent would hang the engine
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_TIMEOUT": 30,
     "GDAL_HTTP_MAX_RETRY": 2,
 }
-"""Megabytes, seconds and times."""
+"""Bytes, seconds and times."""
 
 LARGE = 8192
 """Side in pixels from which missing overviews are worth a note."""

@@ -14,6 +14,8 @@ import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.env import get_gdal_config
+from samtune.engine import raster_facts as facts
 from samtune.engine.crops import Crop, CropFrame
 from samtune.engine.messages import RasterSpec
 from samtune.engine.raster_source import CropPixels, RasterSource
@@ -475,6 +477,11 @@ def test_a_long_read_can_be_cancelled(tmp_path: Path) -> None:
     with pytest.raises(CancelledByUser):
         opened.read(Crop(5, SIZE, 0, 0), impatient)
     assert opened.read(Crop(5, SIZE, 0, 0), nothing).valid.any()
+
+
+def test_gdal_has_a_cache_of_a_sensible_size(tmp_path: Path) -> None:
+    with facts.gdal("any"):
+        assert 2**26 <= get_gdal_config("GDAL_CACHEMAX") <= 2**30
 
 
 def test_reads_leave_nothing_beside_the_file(tmp_path: Path) -> None:
