@@ -104,7 +104,8 @@ class EnvironmentBuilder:
         plan = self._plan
         python = str(python_in(folder))
         if plan.tool_path is not None:
-            command = [str(plan.tool_path), "pip", "install", "--python", python]
+            # The engine runs without writing byte code; uncompiled, torch would take seconds longer at every start.
+            command = [str(plan.tool_path), "pip", "install", "--compile-bytecode", "--python", python]
         else:
             command = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
             command += ["--progress-bar", "off"]
