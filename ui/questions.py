@@ -25,8 +25,9 @@ class Questions(QObject):
     def may_add_fields(self, layer: QgsVectorLayer, names: tuple[str, ...]) -> bool:
         """Ask whether fields may be added to an existing layer."""
         text = self.tr(
-            "“{layer}” has no fields {names}.\n\nAdd them, so that every polygon says how it was made? They become part of "
-            "the edit session, to be saved or discarded with your edits. Without them only existing fields are filled."
+            "“{layer}” has no fields {names}.\n\nAdd them, so that every polygon says how it was made? They become "
+            "part of the edit session, to be saved or discarded with your edits. "
+            "Without them only existing fields are filled."
         ).format(layer=layer.name(), names=", ".join(names))
         return self._yes(self.tr("Add fields?"), text)
 

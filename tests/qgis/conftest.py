@@ -24,6 +24,7 @@ from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QSize
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.session import EngineState, Session
+from samtune.plugin.settings import PluginSettings
 
 
 def _load_support() -> ModuleType:
@@ -121,3 +122,29 @@ def ready_session(session: Session, raster_layer: QgsRasterLayer) -> Session:
     session.set_models((support.model_info(), support.model_info("vit_b", present=False)))
     session.set_engine(EngineState.READY)
     return session
+
+
+@pytest.fixture
+def without_plugin(qgis_app: QgsApplication) -> Iterator[None]:
+    """Inside a real QGIS, where the plugin is loaded: unload it, so that the test may load its own."""
+    from qgis.utils import plugins
+
+    running = plugins.get("samtune")
+    if running is not None:
+        running.unload()
+        support.spin(5)
+    yield
+    if running is not None:
+        running.initGui()
+
+
+@pytest.fixture
+def settings(without_plugin: None) -> Iterator[PluginSettings]:
+    """The settings, all at their defaults, before and after."""
+    made = PluginSettings()
+    for entry in made.node.childrenSettings():
+        entry.remove()
+    yield made
+    for entry in made.node.childrenSettings():
+        entry.remove()
+    made.unload()

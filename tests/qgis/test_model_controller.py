@@ -24,15 +24,6 @@ def service() -> ScriptedService:
 
 
 @pytest.fixture
-def settings(qgis_app: object) -> Iterator[PluginSettings]:
-    made = PluginSettings()
-    made.download_mirror.setValue("https://mirror.example/models")
-    yield made
-    made.download_mirror.setValue("")
-    made.unload()
-
-
-@pytest.fixture
 def proxy() -> Iterator[QgsSettings]:
     settings = QgsSettings()
     names = ("proxyEnabled", "proxyType", "proxyHost", "proxyPort", "proxyUser", "proxyPassword")
@@ -52,6 +43,7 @@ def test_download_uses_the_mirror_and_then_lists_again(
     session: Session, service: ScriptedService, settings: PluginSettings
 ) -> None:
     told = QSignalSpy(session.noticed)
+    settings.download_mirror.setValue("https://mirror.example/models")
     controller = ModelController(session, service, settings)
     controller.download("vit_b")
     call = service.last(Method.DOWNLOAD)

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-import qgis.utils
 from qgis.core import QgsProject, QgsRasterLayer, QgsSettingsTree, QgsVectorLayer
 from qgis.gui import QgsMapCanvas, QgsMessageBar, QgsRubberBand
 from qgis.PyQt.QtCore import QObject, QPoint, Qt
@@ -101,20 +100,14 @@ def window(qgis_app: object, project: QgsProject) -> Iterator[Window]:
 
 
 @pytest.fixture
-def plugin(window: Window, monkeypatch: pytest.MonkeyPatch) -> Iterator[SamTunePlugin]:
+def plugin(window: Window, without_plugin: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SamTunePlugin]:
     monkeypatch.setattr(workbench_module, "EngineService", FakeService)
-    running = qgis.utils.plugins.get("samtune")
-    if running is not None:  # inside a real QGIS: make room for ours
-        running.unload()
-        spin(5)
     made = classFactory(window)
     made.initGui()
     yield made
     if made._settings is not None:
         made.unload()
     spin(5)
-    if running is not None:
-        running.initGui()
 
 
 def leftovers(window: Window) -> dict[str, int]:
@@ -132,12 +125,10 @@ def leftovers(window: Window) -> dict[str, int]:
     }
 
 
-def test_load_and_unload_twice_leaves_nothing(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_and_unload_twice_leaves_nothing(
+    window: Window, without_plugin: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workbench_module, "EngineService", FakeService)
-    running = qgis.utils.plugins.get("samtune")
-    if running is not None:
-        running.unload()
-        spin(5)
     before = leftovers(window)
     for opened in (False, True, True):
         made = classFactory(window)
@@ -153,8 +144,6 @@ def test_load_and_unload_twice_leaves_nothing(window: Window, monkeypatch: pytes
         assert window.canvas.mapTool() is None or "samtune" not in type(window.canvas.mapTool()).__module__
         if opened:
             assert service.ended
-    if running is not None:
-        running.initGui()
 
 
 def test_until_the_panel_is_opened_there_is_only_an_action(plugin: SamTunePlugin, window: Window) -> None:
@@ -303,19 +292,14 @@ def test_prompt_action_is_gone_after_unload(plugin: SamTunePlugin, window: Windo
     assert window.window.findChild(QWidget, "SamTuneDock") is None
 
 
-def test_start_is_quick(window: Window) -> None:
+def test_start_is_quick(window: Window, without_plugin: None) -> None:
     import time
 
-    running = qgis.utils.plugins.get("samtune")
-    if running is not None:
-        running.unload()
     start = time.perf_counter()
     made = classFactory(window)
     made.initGui()
     seconds = time.perf_counter() - start
     made.unload()
-    if running is not None:
-        running.initGui()
     assert seconds < 0.1, "imports and registration share QGIS's start"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
@@ -12,17 +10,6 @@ from qgis.core import QgsSettingsTree
 from samtune.engine.messages import EngineSettings
 from samtune.plugin.settings import GIB, PLUGIN_KEY, PluginSettings
 from samtune.ui.options_page import OptionsPage
-
-
-@pytest.fixture
-def settings(qgis_app: object) -> Iterator[PluginSettings]:
-    made = PluginSettings()
-    for entry in made.node.childrenSettings():
-        entry.remove()
-    yield made
-    for entry in made.node.childrenSettings():
-        entry.remove()
-    made.unload()
 
 
 def registered() -> bool:
@@ -49,13 +36,13 @@ def test_fixed_level(settings: PluginSettings) -> None:
     assert settings.fixed_level() is None
 
 
-def test_load_and_unload_twice(qgis_app: object) -> None:
-    before = registered()
+def test_load_and_unload_twice(without_plugin: None) -> None:
+    assert not registered()
     for _ in range(2):
         made = PluginSettings()
         assert registered()
         made.unload()
-        assert registered() is before or not before
+        assert not registered()
 
 
 def test_options_page_shows_and_saves(settings: PluginSettings) -> None:
