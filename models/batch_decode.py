@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+
+from .sam_modules import PromptEncoder, Sam
 
 
 def decode_batch(
-    sam: nn.Module,
+    sam: Sam,
     embeddings: torch.Tensor,
     points: torch.Tensor,
     labels: torch.Tensor,
@@ -52,7 +53,7 @@ def decode_batch(
     return logits, decoder.iou_prediction_head(states[:, 0])
 
 
-def _embed_boxes(encoder: nn.Module, boxes: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+def _embed_boxes(encoder: PromptEncoder, boxes: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
     """Return (N, 2, C) corner tokens; objects without a box get two "not a point" tokens."""
     absent = torch.isnan(boxes).any(dim=1)
     known = torch.where(absent[:, None], torch.zeros_like(boxes), boxes)

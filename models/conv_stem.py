@@ -1,8 +1,8 @@
 """The convolutional stem of ``tiny``: EfficientNet-Lite0 up to stride 16, as the patch embedding of a SAM encoder.
 
 Written here from the published layer table (no squeeze-excitation, ReLU6). Batch normalisation is folded into the
-convolutions, so there are no running statistics to keep frozen, batches of one train like batches of thirty, and encoding
-is faster; :func:`fold_published` makes the folded tensors from the published (ImageNet) state dict.
+convolutions, so there are no running statistics to keep frozen, batches of one train like batches of thirty, and
+encoding is faster; :func:`fold_published` makes the folded tensors from the published (ImageNet) state dict.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .errors import WeightsError
 
@@ -53,9 +53,9 @@ class _SameConv(nn.Conv2d):
         total = max(self.kernel_size[0] - self.stride[0], 0)
         before = total // 2
         if total == 2 * before:
-            return F.conv2d(x, self.weight, self.bias, self.stride, before, 1, self.groups)
-        padded = F.pad(x, (before, total - before, before, total - before))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, 0, 1, self.groups)
+            return functional.conv2d(x, self.weight, self.bias, self.stride, before, 1, self.groups)
+        padded = functional.pad(x, (before, total - before, before, total - before))
+        return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, 1, self.groups)
 
 
 class _InvertedResidual(nn.Module):
@@ -69,16 +69,16 @@ class _InvertedResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply expansion, depthwise filter and projection, with the shortcut where shapes allow."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y = self.project(functional.relu6(self.depthwise(y)))
         return x + y if self.residual else y
 
 
 class ConvStem(nn.Module):
     """Image to tokens: (B, 3, H, W) normalised float to (B, H / 16, W / 16, dim), H and W multiples of 16.
 
-    The features of strides 4, 8 and 16 are averaged to 1/16, concatenated and mixed by one 1x1 convolution, so that fine
-    edges reach the tokens directly.
+    The features of strides 4, 8 and 16 are averaged to 1/16, concatenated and mixed by one 1x1 convolution, so that
+    fine edges reach the tokens directly.
     """
 
     def __init__(self, dim: int) -> None:
@@ -90,13 +90,13 @@ class ConvStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return tokens (B, H / 16, W / 16, dim) of images (B, 3, H, W)."""
-        x = F.relu6(self.first(x))
+        x = functional.relu6(self.first(x))
         taps: list[torch.Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in _TAPS:
                 taps.append(x)
-        pooled = [F.avg_pool2d(taps[0], 4), F.avg_pool2d(taps[1], 2), taps[2]]
+        pooled = [functional.avg_pool2d(taps[0], 4), functional.avg_pool2d(taps[1], 2), taps[2]]
         tokens: torch.Tensor = self.proj(torch.cat(pooled, dim=1)).permute(0, 2, 3, 1)
         return tokens
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 ALPHA = 0.25
 GAMMA = 2.0
@@ -20,7 +20,7 @@ def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         (...,) losses.
     """
     probability = torch.sigmoid(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     missing = (probability - target).abs() ** GAMMA
     weight = ALPHA * target + (1 - ALPHA) * (1 - target)
     return (weight * missing * entropy).mean(dim=(-2, -1))

@@ -1,13 +1,13 @@
 """Clicks and boxes drawn into SAM's mask prompt.
 
-SAM's mask prompt is a (h, w) plane of logits at a quarter of the input's size, normally the previous answer. ``tiny`` is
-trained with the prompts themselves drawn into it, which taught it where the user pointed several times faster than the point
-tokens alone; so it must be drawn in the same way when it is used. The convention:
+SAM's mask prompt is a (h, w) plane of logits at a quarter of the input's size, normally the previous answer.
+``tiny`` is trained with the prompts themselves drawn into it, which taught it where the user pointed several times
+faster than the point tokens alone; so it must be drawn in the same way when it is used. The convention:
 
-* the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside where a box
-  was given; else as 0;
-* every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d being the
-  distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
+* the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside
+  where a box was given; else as 0;
+* every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d
+  being the distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
 
 Point and box tokens are given as well, as for any SAM.
 """

@@ -31,8 +31,8 @@ def import_modeling() -> ModuleType:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.submodule_search_locations is None:
         raise EnvironmentMissingError(
-            "The package segment_anything is not installed in the engine's Python. Set up the engine again from SamTune's "
-            "settings.",
+            "The package segment_anything is not installed in the engine's Python. Set up the engine again from "
+            "SamTune's settings.",
             f"{sys.executable}: no module named {_PACKAGE}",
         )
     bare = ModuleType(_PACKAGE)
@@ -47,10 +47,11 @@ def import_modeling() -> ModuleType:
 
 _modeling = import_modeling()
 
+Block = _modeling.image_encoder.Block
 Sam = _modeling.Sam
 ImageEncoderViT = _modeling.ImageEncoderViT
 MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
 
-__all__ = ["ImageEncoderViT", "MaskDecoder", "PromptEncoder", "Sam", "TwoWayTransformer", "import_modeling"]
+__all__ = ["Block", "ImageEncoderViT", "MaskDecoder", "PromptEncoder", "Sam", "TwoWayTransformer", "import_modeling"]

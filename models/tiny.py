@@ -1,7 +1,7 @@
 """``tiny``: a compact SAM for overhead imagery (about 7 million parameters).
 
-A ``segment_anything`` ``Sam`` made of its own blocks, so that whatever is written for SAM's ``Block``s, neck, prompt encoder
-and mask decoder works on it unchanged; only the patch embedding is another one (:class:`.conv_stem.ConvStem`).
+A ``segment_anything`` ``Sam`` made of its own blocks, so that whatever is written for SAM's ``Block``s, neck, prompt
+encoder and mask decoder works on it unchanged; only the patch embedding is another one (:class:`.conv_stem.ConvStem`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .conv_stem import ConvStem
-from .sam_modules import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from .sam_modules import Block, ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 INPUT_SIZE = 512
 PATCH = 16
@@ -27,11 +27,12 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
-class TinyEncoder(ImageEncoderViT):  # type: ignore[misc, valid-type]
+class TinyEncoder(ImageEncoderViT):  # type: ignore[misc]
     """SAM's encoder with the convolutional stem and a forward pass for inputs of any multiple of 16 pixels.
 
-    Smaller inputs than 512 px are taken as a window of a 512 px crop (positions are cut out, not shrunk), so training on
-    256 px crops teaches exactly what 512 px inference uses; larger ones get their positions by bicubic resizing.
+    Smaller inputs than 512 px are taken as a window of a 512 px crop (positions are cut out, not shrunk), so
+    training on 256 px crops teaches exactly what 512 px inference uses; larger ones get their positions by bicubic
+    resizing.
     """
 
     def __init__(self) -> None:
@@ -66,28 +67,31 @@ class TinyEncoder(ImageEncoderViT):  # type: ignore[misc, valid-type]
         x = x + self._positions(height, width, row, column)
         for block in self.blocks:
             x = _run_block(block, x)
-        x = self.neck(x.permute(0, 3, 1, 2))
-        return x
+        embedding: torch.Tensor = self.neck(x.permute(0, 3, 1, 2))
+        return embedding
 
     def _positions(self, height: int, width: int, row: int, column: int) -> torch.Tensor:
         table: torch.Tensor = self.pos_embed
         if height <= GRID and width <= GRID:
             return table[:, row : row + height, column : column + width]
-        resized = F.interpolate(table.permute(0, 3, 1, 2), (height, width), mode="bicubic", align_corners=False)
+        planes = table.permute(0, 3, 1, 2)
+        resized = functional.interpolate(planes, (height, width), mode="bicubic", align_corners=False)
         return resized.permute(0, 2, 3, 1)
 
 
-def _run_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _run_block(block: Block, x: torch.Tensor) -> torch.Tensor:
     """Run one block; on a window smaller than the grid, with the rows of its relative positions that the window has."""
     height, width = x.shape[1], x.shape[2]
     if min(height, width) >= GRID or max(height, width) > GRID:
-        return block(x)  # type: ignore[no-any-return]
+        whole: torch.Tensor = block(x)
+        return whole
     attention = block.attn
     cut = {
         "attn.rel_pos_h": attention.rel_pos_h[GRID - height : GRID + height - 1],
         "attn.rel_pos_w": attention.rel_pos_w[GRID - width : GRID + width - 1],
     }
-    return functional_call(block, cut, (x,))  # type: ignore[no-any-return]
+    part: torch.Tensor = functional_call(block, cut, (x,))
+    return part
 
 
 def build_tiny() -> Sam:

@@ -55,7 +55,7 @@ class ModelAnswerer:
             height, width = (4 * length for length in embedding.shape[1:])
             factor = pixels.valid.shape[0] // height, pixels.valid.shape[1] // width
             covered = pixels.valid.reshape(height, factor[0], width, factor[1]).any(axis=(1, 3))
-            self._crops[crop] = embedding, covered
+            self._crops[crop] = embedding, np.asarray(covered)
             while len(self._crops) > _KEPT:
                 self._crops.popitem(last=False)
         return self._crops[crop]

@@ -34,9 +34,7 @@ def summarise(outcomes: Sequence[Outcome], seed: int = 0) -> Report:
     report: Report = {"objects": len(outcomes), "mean": mean, "interval": interval}  # type: ignore[dict-item]
     if len(classes) > 1:
         report["classes"] = {name: _figures([o for o in outcomes if o.label == name]) for name in classes}
-    bins = {
-        name: [outcome for outcome in outcomes if low <= outcome.area < high] for low, high, name in SIZES
-    }
+    bins = {name: [outcome for outcome in outcomes if low <= outcome.area < high] for low, high, name in SIZES}
     report["sizes"] = {name: _figures(found) for name, found in bins.items() if found}
     return report
 
@@ -102,7 +100,7 @@ def calibration(outcomes: Sequence[Outcome], bins: int = 10) -> Figures:
 
 
 def as_text(report: Report) -> str:
-    """Lay a report out for reading: one line per figure with its interval, then classes and sizes by their 1-click IoU."""
+    """Lay a report out for reading: one line per figure with its interval, then classes and sizes."""
     mean, interval = report["mean"], report["interval"]
     lines = [f"{report['objects']} objects"]
     for name, values in interval.items():  # type: ignore[union-attr]

@@ -99,8 +99,8 @@ class Labelled:
         shifted[values == 0] = 0
         if nodata is not None:
             shifted[values == nodata] = 0
-        parts = measure.label(shifted, background=0, connectivity=1)
-        for region in measure.regionprops(parts):
+        parts = measure.label(shifted, background=0, connectivity=1)  # type: ignore[no-untyped-call]
+        for region in measure.regionprops(parts):  # type: ignore[no-untyped-call]
             mask = np.zeros(values.shape, np.bool_)
             mask[region.slice] = region.image
             yield Target(str(values[tuple(region.coords[0])]), mask)
@@ -124,7 +124,7 @@ class Labelled:
                 yield Target(str(name), _burnt(reshape(convert, shape), self.shape, grid))
 
 
-def _converter(source: str, target: object) -> "_Convert":
+def _converter(source: str, target: object) -> _Convert:
     return _Convert(source, target)
 
 
@@ -178,7 +178,9 @@ def find_pairs(rasters: Path, labels: Path, field: str = "", least: int = 16) ->
             if match is not None:
                 pairs.append(Labelled(image, match, field, least))
     if not pairs:
-        raise SamTuneError(f"No raster with labels was found in {rasters} and {labels}. Files must have the same names.")
+        raise SamTuneError(
+            f"No raster with labels was found in {rasters} and {labels}. Files must have the same names."
+        )
     return pairs
 
 

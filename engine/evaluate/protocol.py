@@ -1,9 +1,9 @@
 """The protocol: one object after another, prompted as a user would, answered as the plugin would.
 
-*Level rule.* The crop of an object is the one the plugin takes when the user has zoomed so that the object's longer side
-spans at most 0.4 of the crop (:func:`..crops.level_for_object`: the finest power-of-two level at which it does, within the
-raster's levels), or, with a fixed level, the one of that level. It then depends on the first click (or the box) alone. What
-of the object lies outside the crop counts as missed. IoU is measured in raster pixels.
+*Level rule.* The crop of an object is the one the plugin takes when the user has zoomed so that the object's longer
+side spans at most 0.4 of the crop (:func:`..crops.level_for_object`: the finest power-of-two level at which it does,
+within the raster's levels), or, with a fixed level, the one of that level. It then depends on the first click (or
+the box) alone. What of the object lies outside the crop counts as missed. IoU is measured in raster pixels.
 """
 
 from __future__ import annotations
@@ -179,9 +179,7 @@ def _clicks(answerer: Answerer, truth: Mask, plan: Plan, level: int, check: Call
     return _Clicked(tuple(ious), tuple(predicted), boundary)
 
 
-def _box(
-    answerer: Answerer, truth: Mask, box: tuple[float, float, float, float], level: int
-) -> tuple[float, float]:
+def _box(answerer: Answerer, truth: Mask, box: tuple[float, float, float, float], level: int) -> tuple[float, float]:
     crop = crop_at(answerer.frame, answerer.size, level, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
     seen, outside = _seen(crop, truth)
     x0, y0, _ = _to_input(crop, box[0], box[1], positive=True)

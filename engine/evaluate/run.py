@@ -71,9 +71,7 @@ def evaluate(
     return outcomes
 
 
-def _one(
-    answerer: Answerer, target: Target, plan: Plan, pair: Labelled, number: int, progress: Progress
-) -> Outcome:
+def _one(answerer: Answerer, target: Target, plan: Plan, pair: Labelled, number: int, progress: Progress) -> Outcome:
     return measure(
         answerer,
         target.mask,
@@ -93,12 +91,12 @@ def _share(pairs: Sequence[Labelled], selection: Selection) -> float:
 
 
 def report(outcomes: Sequence[Outcome], plan: Plan, *, seed: int = 0, objects: bool = False) -> Report:
-    """Return the figures, the calibration of predicted IoU, the plan they were measured by, and, if asked, every object."""
+    """Return the figures, the calibration of predicted IoU, the plan and, if asked, every object."""
     found = summarise(outcomes, seed)
     fit = calibration(outcomes)
     if fit:
         found["calibration"] = fit
-    found["plan"] = asdict(plan)  # type: ignore[assignment]
+    found["plan"] = asdict(plan)
     if objects:
-        found["each"] = [asdict(outcome) for outcome in outcomes]  # type: ignore[assignment, misc]
+        found["each"] = [asdict(outcome) for outcome in outcomes]
     return found

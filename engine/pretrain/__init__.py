@@ -1,1 +1,1 @@
-"""Pretraining of the compact model: packing of labelled images, composed scenes, sampling, simulated prompts, the loop."""
+"""Pretraining of the compact model: packs, composed scenes, sampling, simulated prompts, the loop."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def radiometric(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -71,9 +71,9 @@ def _softened(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Lose detail, as an image enlarged from a coarser one has."""
     size = x.shape[-1]
     small = max(int(size / rng.uniform(1.2, 3.5)), 16)
-    reduced = F.interpolate(x[None], (small, small), mode="bilinear", antialias=True)
+    reduced = functional.interpolate(x[None], (small, small), mode="bilinear", antialias=True)
     way = "nearest" if rng.random() < 0.2 else "bicubic"
-    return F.interpolate(reduced, (size, size), mode=way)[0]
+    return functional.interpolate(reduced, (size, size), mode=way)[0]
 
 
 def textureless(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:

@@ -10,7 +10,6 @@ from ...models.errors import SamTuneError
 from .sampling import SamplingSettings
 
 
-
 @dataclass(frozen=True)
 class Stage:
     """A part of the run with its own crop size.
@@ -41,7 +40,8 @@ class Optimisation:
         clip: largest gradient norm.
         average: decay of the weights' moving average, which is what is evaluated and shipped.
         boxes: share of images whose first prompt is a box.
-        frozen: the stem's first convolution and this many of its first blocks keep their published weights; they see the
+        frozen: the stem's first convolution and this many of its first blocks keep their published weights; they see
+        the
             most pixels, so their gradients cost most.
     """
 

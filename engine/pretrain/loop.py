@@ -15,7 +15,9 @@ from torch import nn
 
 from ...models.conv_stem import fold_published
 from ...models.errors import SamTuneError
+from ...models.sam_modules import Sam
 from ...models.tiny import build_tiny
+from ..progress import Progress
 from .checkpoint import read_checkpoint, write_checkpoint
 from .config import PretrainConfig
 from .curves import Curves
@@ -31,7 +33,7 @@ _VALIDATION_BATCHES = 8
 class Trainer:
     """A run of :class:`PretrainConfig`, from its checkpoint if there is one."""
 
-    def __init__(self, config: PretrainConfig, build: Callable[[], nn.Module] = build_tiny) -> None:
+    def __init__(self, config: PretrainConfig, build: Callable[[], Sam] = build_tiny) -> None:
         """Build or resume.
 
         Args:
@@ -42,7 +44,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self._config = config
         self._device = torch.device(config.device)
-        self._bf16 = config.device == "cuda" or torch.backends.mkldnn.is_available()
+        self._bf16 = config.device == "cuda" or bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         torch.manual_seed(config.seed)
         self.model = build().to(self._device).train()
         if config.stem is not None:
@@ -56,11 +58,12 @@ class Trainer:
         self._curves = Curves(config.folder)
         self._resume()
 
-    def run(self, stop_at: int | None = None) -> None:
+    def run(self, stop_at: int | None = None, progress: Progress | None = None) -> None:
         """Train to the end, or to a step.
 
         Args:
             stop_at: step to stop at, with a checkpoint.
+            progress: told about every step, and asked whether to stop.
 
         Raises:
             SamTuneError: the loss is no number any more.
@@ -68,6 +71,9 @@ class Trainer:
         last = min(self._config.steps, stop_at or self._config.steps)
         sampler = Sampler([e for pack in self._config.packs for e in read_pack(pack)], self._config.sampling)
         for batch in _ahead(lambda step: self._batch(sampler, step), self.step, last):
+            if progress is not None:
+                progress.check()
+                progress.report(self.step / self._config.steps, f"Training, step {self.step}")
             started = time.monotonic()
             figures = self._train(batch)
             self.step += 1
@@ -119,21 +125,22 @@ class Trainer:
         factor = _rate_factor(self.step, self._config)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
-        batch = Batch(*(v.to(self._device) if isinstance(v, torch.Tensor) else v for v in vars(batch).values()))
+        batch = batch.to(self._device)
         rng = np.random.default_rng([self._config.seed, 2, self.step])
         clicks = self._config.stage_at(self.step).clicks
         result = run_step(self.model, batch, clicks, rng, bf16=self._bf16)
         if not torch.isfinite(result.loss):
             raise SamTuneError(f"The loss became {float(result.loss)} at step {self.step}. Lower the learning rate.")
         self.optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()
+        result.loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimiser.step()
         decay = min(settings.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():
                 self.average[name].lerp_(tensor.detach(), 1 - decay)
-        return {"loss": float(result.loss.detach()), "rate": factor * settings.rate, "norm": float(norm), **result.figures}
+        own = {"loss": float(result.loss.detach()), "rate": factor * settings.rate, "norm": float(norm)}
+        return {**own, **result.figures}
 
 
 def export(weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -157,7 +164,7 @@ def _groups(model: nn.Module, config: PretrainConfig) -> list[dict[str, object]]
     ]
 
 
-def _freeze(model: nn.Module, blocks: int) -> None:
+def _freeze(model: Sam, blocks: int) -> None:
     """Keep the stem's first convolution and blocks as they are. They stay with the optimiser, which passes them by."""
     if blocks:
         stem = model.image_encoder.patch_embed
@@ -174,7 +181,7 @@ def _rate_factor(step: int, config: PretrainConfig) -> float:
 
 
 def _ahead(make: Callable[[int], Batch], first: int, last: int) -> Iterator[Batch]:
-    """Yield the batches of steps, a few of them prepared ahead in a thread (most of its work is outside Python's lock)."""
+    """Yield the batches of steps, a few of them prepared ahead in a thread."""
     with ThreadPoolExecutor(1) as pool:
         waiting: list[Future[Batch]] = [pool.submit(make, step) for step in range(first, min(first + _AHEAD, last))]
         for step in range(first, last):

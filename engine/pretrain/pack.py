@@ -1,8 +1,8 @@
 """Packs: folders of images with layers of label maps, written once and read by windows while training.
 
-An entry is ``NAME.image.npy`` (H, W, 3) uint8 and ``NAME.labels.npy`` (L, H, W) uint16, 0 being "no object here"; a line of
-``index.jsonl`` names the entry, the set it comes from and what kind each layer is. The line is written last, so a pack can be
-read while a worker still adds to it.
+An entry is ``NAME.image.npy`` (H, W, 3) uint8 and ``NAME.labels.npy`` (L, H, W) uint16, 0 being "no object here"; a
+line of ``index.jsonl`` names the entry, the set it comes from and what kind each layer is. The line is written last,
+so a pack can be read while a worker still adds to it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ def read_pack(folder: Path) -> list[Entry]:
         SamTuneError: there is no pack in the folder.
     """
     return list(_entries(folder))
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of a pack's entries; none where there is no pack yet."""
+    return {entry.name for entry in _entries(folder)} if (folder / INDEX).is_file() else set()
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

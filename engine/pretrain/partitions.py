@@ -82,7 +82,7 @@ def strips(rng: np.random.Generator, size: int) -> Cells:
 
 
 def land_cover(rng: np.random.Generator, size: int) -> Cells:
-    """Classes of a natural mosaic: which of several smooth noises is highest, ragged to rounded. Numbers are classes."""
+    """Classes of a natural mosaic: which of several smooth noises is highest. Numbers are classes."""
     classes = int(rng.integers(2, 8))
     cells = float(np.exp(rng.uniform(np.log(2), np.log(22))))
     roughness = float(rng.choice([0.0, 0.2, 0.5]))

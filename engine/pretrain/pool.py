@@ -1,13 +1,15 @@
-"""Packing of the labelled sets of a data pool, with region hierarchies from classical segmentation as extra noisy layers."""
+"""Packing of labelled sets, with regions from classical segmentation as extra noisy layers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from skimage import draw, io, measure, segmentation
 
@@ -28,9 +30,16 @@ class Job:
     name: str
     read: Callable[[], tuple[NDArray[np.uint8], list[Layer]]]
 
+    @property
+    def entry_name(self) -> str:
+        """Its name in the pack."""
+        return f"{self.source}-{self.name}"
+
 
 def pool_jobs(pool: Path, *, nwpu_part: str = "train") -> list[Job]:
-    """List the images of a pool folder (sets ``nwpu``, ``water``, ``roads``, ``coast`` and ``bsds``, those that are there).
+    """List the images of a pool folder.
+
+    Its sets are ``nwpu``, ``water``, ``roads``, ``coast`` and ``bsds``, those that are there.
 
     Args:
         pool: the folder.
@@ -45,6 +54,26 @@ def pool_jobs(pool: Path, *, nwpu_part: str = "train") -> list[Job]:
     return jobs
 
 
+def image_jobs(folder: Path, source: str, bands: tuple[int, ...]) -> list[Job]:
+    """List the rasters of a folder, which nobody has labelled; their regions serve as masks.
+
+    Args:
+        folder: of 8-bit rasters.
+        source: name of the set.
+        bands: three band numbers, counted from 1, taken as RGB.
+    """
+    return [
+        Job(source, path.stem, partial(_read_unlabelled, path, bands))
+        for path in sorted(folder.glob("*"))
+        if path.suffix.lower() in {".tif", ".tiff", ".png", ".jpg"}
+    ]
+
+
+def _read_unlabelled(path: Path, bands: tuple[int, ...]) -> tuple[NDArray[np.uint8], list[Layer]]:
+    with rasterio.open(path) as dataset:
+        return np.ascontiguousarray(np.moveaxis(dataset.read(list(bands)), 0, -1), np.uint8), []
+
+
 def pack_job(job: Job, folder: Path, *, regions: bool) -> None:
     """Read, segment and write one image.
 
@@ -56,7 +85,7 @@ def pack_job(job: Job, folder: Path, *, regions: bool) -> None:
     image, layers = job.read()
     if regions:
         layers = layers + region_layers(image)
-    write_entry(folder, f"{job.source}-{job.name}", job.source, image, layers)
+    write_entry(folder, job.entry_name, job.source, image, layers)
 
 
 def region_layers(image: NDArray[np.uint8]) -> list[Layer]:
@@ -70,7 +99,7 @@ def region_layers(image: NDArray[np.uint8]) -> list[Layer]:
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Number the connected parts (8-neighbourhood) of a mask from 1; parts of under 40 pixels become 0."""
-    parts = measure.label(mask, connectivity=2)
+    parts = measure.label(mask, connectivity=2)  # type: ignore[no-untyped-call]
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     keep = np.flatnonzero(sizes >= _SMALLEST)
@@ -94,7 +123,7 @@ def _nwpu_jobs(folder: Path, part: str) -> Iterator[Job]:
         outlines.setdefault(annotation["image_id"], []).append(annotation["segmentation"])
     for record in document["images"]:
         path = folder / "images" / Path(record["file_name"]).name
-        yield Job("nwpu", path.stem, lambda path=path, key=record["id"]: _read_coco(path, outlines.get(key, [])))
+        yield Job("nwpu", path.stem, partial(_read_coco, path, outlines.get(record["id"], [])))
 
 
 def _read_coco(path: Path, objects: list[list[list[float]]]) -> tuple[NDArray[np.uint8], list[Layer]]:
@@ -113,7 +142,7 @@ def polygon_mask(polygons: list[list[float]], shape: tuple[int, int]) -> NDArray
     mask = np.zeros(shape, np.bool_)
     for flat in polygons:
         corners = np.asarray(flat, float).reshape(-1, 2) - 0.5
-        mask[draw.polygon(corners[:, 1], corners[:, 0], shape)] = True
+        mask[draw.polygon(corners[:, 1], corners[:, 0], shape)] = True  # type: ignore[no-untyped-call]
     return mask
 
 
@@ -121,12 +150,13 @@ def _binary_jobs(folder: Path, source: str) -> Iterator[Job]:
     masks = {path.stem: path for path in (folder / "masks").glob("*")} if folder.is_dir() else {}
     for path in sorted((folder / "images").glob("*")):
         if path.stem in masks:
-            yield Job(source, path.stem, lambda path=path, mask=masks[path.stem]: _read_binary(path, mask))
+            yield Job(source, path.stem, partial(_read_binary, path, masks[path.stem]))
 
 
 def _read_binary(path: Path, mask_path: Path) -> tuple[NDArray[np.uint8], list[Layer]]:
     mask = np.asarray(io.imread(mask_path)) > 0
-    mask = mask.any(axis=2) if mask.ndim == 3 else mask
+    if mask.ndim == 3:
+        mask = np.asarray(mask.any(axis=2))
     layers = [("part", components(mask)), ("class", mask.astype(np.uint16)), ("part", components(~mask))]
     return read_rgb(path), layers
 
@@ -134,7 +164,7 @@ def _read_binary(path: Path, mask_path: Path) -> tuple[NDArray[np.uint8], list[L
 def _bsds_jobs(folder: Path) -> Iterator[Job]:
     for path in sorted((folder / "images").glob("*")) if folder.is_dir() else ():
         labels = folder / "labels" / f"{path.stem}.png"
-        yield Job("bsds", path.stem, lambda path=path, labels=labels: _read_bsds(path, labels))
+        yield Job("bsds", path.stem, partial(_read_bsds, path, labels))
 
 
 def _read_bsds(path: Path, labels_path: Path) -> tuple[NDArray[np.uint8], list[Layer]]:

@@ -35,6 +35,11 @@ class Batch:
     boxes: torch.Tensor
     boxed: int
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on a device."""
+        tensors = (self.images, self.valid, self.targets, self.points, self.boxes)
+        return Batch(*(tensor.to(device) for tensor in tensors), boxed=self.boxed)
+
 
 def make_batch(samples: Sequence[Sample], boxed: int, rng: np.random.Generator) -> Batch:
     """Collate samples and draw the first prompts.

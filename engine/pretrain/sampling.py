@@ -1,6 +1,7 @@
 """Training samples: a window of a packed image at a drawn scale and orientation, with a few of the objects in it.
 
-Every sample is a function of (seed, step, slot) and the packs alone, so a resumed run sees what an uninterrupted one sees.
+Every sample is a function of (seed, step, slot) and the packs alone, so a resumed run sees what an uninterrupted one
+sees.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .augment import radiometric, textureless
 from .pack import Entry
@@ -158,7 +159,7 @@ def _cut(
     image[at], valid[at] = entry.image[rows, columns], True
     labels[:, at[0], at[1]] = entry.labels[:, rows, columns]
     grown = size if not angle else round(size * side / (side - 2 * margin))
-    pixels = F.interpolate(
+    pixels = functional.interpolate(
         torch.from_numpy(image).permute(2, 0, 1)[None].float(), (grown, grown), mode="bilinear", antialias=True
     )[0]
     nearest = ((np.arange(grown) + 0.5) * side / grown).astype(int)
@@ -177,7 +178,7 @@ def _turn(
     rows = cosine * axis[:, None] - sine * axis[None, :] + (grown - 1) / 2
     columns = sine * axis[:, None] + cosine * axis[None, :] + (grown - 1) / 2
     grid = torch.from_numpy(np.stack([columns, rows], -1) * 2 / (grown - 1) - 1).float()[None]
-    turned = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
+    turned = functional.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
     near = (np.clip(rows.round().astype(int), 0, grown - 1), np.clip(columns.round().astype(int), 0, grown - 1))
     return turned, labels[:, near[0], near[1]], valid[near]
 
@@ -189,7 +190,7 @@ def _choose(
     rng: np.random.Generator,
     count: int,
 ) -> NDArray[np.bool_] | None:
-    """Pick objects in (L, S, S) label maps, most of them from one layer; (count, S, S) bool or None where there is none."""
+    """Pick objects in (L, S, S) label maps, most from one layer; (count, S, S) bool or None where there is none."""
     largest = _LARGEST_SHARE * labels.shape[1] * labels.shape[2]
     found: list[NDArray[np.bool_]] = []
     layers = [layer] * (count - count // 3) + [int(rng.choice(len(weights), p=weights / weights.sum()))] * (count // 3)
@@ -197,7 +198,8 @@ def _choose(
     for chosen in layers:
         areas = np.bincount(labels[chosen].ravel())
         areas[0] = 0
-        present = [int(i) for i in np.flatnonzero((areas >= _SMALLEST_CELLS) & (areas <= largest)) if (chosen, int(i)) not in taken]
+        fitting = np.flatnonzero((areas >= _SMALLEST_CELLS) & (areas <= largest))
+        present = [int(number) for number in fitting if (chosen, int(number)) not in taken]
         if not present:
             continue
         chances = areas[present] ** 0.3
@@ -218,7 +220,7 @@ def quarter_share(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def first_click(mask: NDArray[np.bool_], share: NDArray[np.float32], rng: np.random.Generator) -> tuple[float, float]:
-    """Return a click x, y (pixels, pixel centres) inside a mask: half the time at its thickest place, else anywhere in it.
+    """Return a click x, y (pixels) inside a mask: half the time at its thickest place, else anywhere in it.
 
     Args:
         mask: (S, S) bool, not empty.

@@ -50,9 +50,10 @@ class Composer:
         if not bare and self._donors and rng.random() < 0.25:
             add_pasted(canvas, rng, self._donors)
         classes[canvas.ground != before] = 0
-        image = canvas.image
+        image: NDArray[np.floating] = canvas.image
         if rng.random() < 0.6:
-            image = ndimage.gaussian_filter(image, (s := float(rng.uniform(0.3, 0.9)), s, 0))
+            sigma = float(rng.uniform(0.3, 0.9))
+            image = ndimage.gaussian_filter(image, (sigma, sigma, 0))
         image = image + rng.normal(0, rng.uniform(0, 4), image.shape)
         layers = [("cell", canvas.ground), ("object", canvas.objects), ("class", classes)]
         return np.clip(image, 0, 255).astype(np.uint8), [(kind, _large(labels)) for kind, labels in layers]
@@ -73,11 +74,11 @@ class Composer:
             self._bank.texture(rng, SIZE, base + spread * (self._bank.colour(rng) - base)) for _ in range(kinds)
         ]
         kind_map = kind_of[cells]
-        image = np.choose(kind_map[..., None], textures) if kinds <= 30 else textures[0]
+        image = np.choose(kind_map[..., None], textures).astype(np.float64)
         tint = float(rng.choice([0.0, 4.0, 9.0, 16.0]))
         image = image + (rng.normal(0, tint, (count, 1)) + rng.normal(0, tint / 3, (count, 3)))[cells]
-        parts = cells if tint else kind_map
-        labels = measure.label(parts + 1, connectivity=1)
+        parts = cells if tint else kind_map.astype(np.int32)
+        labels = measure.label(parts + 1, connectivity=1)  # type: ignore[no-untyped-call]
         if rng.random() < 0.4:
             image, labels = self._bounded(rng, image.astype(np.float32), cells, parts)
         classes = (kind_map + 1).astype(np.uint16)
@@ -103,7 +104,7 @@ class Composer:
         texture = self._bank.texture(rng, cells.shape[0], self._bank.colour(rng))
         strength = float(rng.uniform(0.3, 1.0))
         image[edge] = image[edge] * (1 - strength) + texture[edge] * strength
-        labels = measure.label(cells + 1, connectivity=1)
+        labels = measure.label(cells + 1, connectivity=1)  # type: ignore[no-untyped-call]
         return image, np.where(edge, 0, labels) if width else labels
 
     def _add_ways(self, canvas: Canvas, rng: np.random.Generator) -> None:

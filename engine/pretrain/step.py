@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...models.batch_decode import decode_batch
 from ...models.losses import dice, focal, true_iou
 from ...models.prompt_mask import draw_prompts
+from ...models.sam_modules import Sam
 from ...models.tiny import GRID, MEAN, PATCH, STD
 from .prompting import Batch, correction_clicks
 
@@ -40,7 +40,7 @@ def normalise(images: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def run_step(sam: nn.Module, batch: Batch, clicks: int, rng: np.random.Generator, *, bf16: bool) -> StepResult:
+def run_step(sam: Sam, batch: Batch, clicks: int, rng: np.random.Generator, *, bf16: bool) -> StepResult:
     """Compute the loss of a batch.
 
     Args:
@@ -59,14 +59,17 @@ def run_step(sam: nn.Module, batch: Batch, clicks: int, rng: np.random.Generator
     split = (images - batch.boxed) * each
     parts = []
     if split:
-        parts.append(_Part(sam, embeddings[: images - batch.boxed], batch, slice(0, split), window, bf16, boxed=False))
+        embedded = embeddings[: images - batch.boxed]
+        parts.append(_Part(sam, embedded, batch, slice(0, split), window, bf16=bf16, boxed=False))
     if batch.boxed:
-        parts.append(_Part(sam, embeddings[images - batch.boxed :], batch, slice(split, None), window, bf16, boxed=True))
+        embedded = embeddings[images - batch.boxed :]
+        parts.append(_Part(sam, embedded, batch, slice(split, None), window, bf16=bf16, boxed=True))
     for _ in range(clicks + 1):
         for part in parts:
             part.ask(rng)
     loss = torch.cat([torch.stack(part.losses).mean(dim=0) for part in parts]).mean()
-    figures = {name: float(np.mean(sum((part.logged[name] for part in parts), []))) for name in parts[0].logged}
+    logged = {name: [value for part in parts for value in part.logged[name]] for name in parts[0].logged}
+    figures = {name: float(np.mean(values)) for name, values in logged.items()}
     for part in parts:
         if part.known.any():
             figures["box" if part.boxed else "point"] = float(part.ious[0][part.known].mean())
@@ -80,13 +83,13 @@ class _Part:
 
     def __init__(
         self,
-        sam: nn.Module,
+        sam: Sam,
         embeddings: torch.Tensor,
         batch: Batch,
         rows: slice,
         window: tuple[int, int],
-        bf16: bool,
         *,
+        bf16: bool,
         boxed: bool,
     ) -> None:
         self._sam, self._embeddings, self._window, self._bf16 = sam, embeddings, window, bf16

@@ -1,4 +1,4 @@
-"""What stands on the ground of a composed scene: buildings, crowns, vehicles, tanks, and objects cut from labelled images."""
+"""Things in a composed scene: buildings, crowns, vehicles, tanks, and objects cut from labelled images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .canvas import Canvas, Window
 from .pack import Entry
@@ -18,7 +18,7 @@ from .textures import TextureBank, smooth_noise
 def add_buildings(canvas: Canvas, rng: np.random.Generator, bank: TextureBank) -> None:
     """Houses or halls with roofs of one to four tones, shadows, and now and then a colour close to the ground's."""
     scale = float(np.exp(rng.uniform(np.log(9), np.log(80))))
-    count = int(min(rng.integers(3, 70), (0.45 * canvas.size / scale) ** 2 + 3))
+    count = int(min(int(rng.integers(3, 70)), (0.45 * canvas.size / scale) ** 2 + 3))
     heading, grid = rng.uniform(0, np.pi), rng.random() < 0.7
     roof = bank.colour(rng)
     shapes: list[tuple[Window, NDArray[np.bool_]]] = []
@@ -40,7 +40,7 @@ def add_buildings(canvas: Canvas, rng: np.random.Generator, bank: TextureBank) -
         if rng.random() < 0.25:
             around = canvas.image[window.at][~mask]
             colour = 0.75 * around.mean(axis=0) + 0.25 * colour if len(around) else colour
-        canvas.stamp(window, mask, _roof(window, mask, colour, canvas, rng, bank))
+        canvas.stamp(window, mask, _roof(window, mask, colour, rng, bank))
 
 
 def _footprint(window: Window, half: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -63,7 +63,6 @@ def _roof(
     window: Window,
     mask: NDArray[np.bool_],
     colour: NDArray[np.float32],
-    canvas: Canvas,
     rng: np.random.Generator,
     bank: TextureBank,
 ) -> NDArray[np.float32]:
@@ -96,7 +95,7 @@ def _roof(
 def add_crowns(canvas: Canvas, rng: np.random.Generator, bank: TextureBank) -> None:
     """Trees: round blobs lit from one side, alone, in rows or in clusters."""
     scale = float(np.exp(rng.uniform(np.log(4), np.log(34))))
-    count = int(min(rng.integers(4, 120), (0.6 * canvas.size / scale) ** 2))
+    count = int(min(int(rng.integers(4, 120)), (0.6 * canvas.size / scale) ** 2))
     green = bank.colour(rng) if rng.random() < 0.4 else np.array([60, 85, 45]) * rng.uniform(0.4, 1.6)
     heart, spread = rng.uniform(0, canvas.size, 2), canvas.size * float(rng.choice([0.12, 0.3, 1.0]))
     placed: list[tuple[Window, NDArray[np.bool_], float]] = []
@@ -204,7 +203,7 @@ def _cut_out(entry: Entry, rng: np.random.Generator) -> tuple[NDArray[np.float32
     factor = min(side / max(mask.shape), 3.0)
     shape = tuple(max(round(length * factor), 4) for length in mask.shape)
     stacked = np.concatenate([pixels, mask[..., None] * 255], axis=2).astype(np.float32)
-    resized = F.interpolate(
+    resized = functional.interpolate(
         torch.from_numpy(stacked).permute(2, 0, 1)[None], shape, mode="bilinear", antialias=True
     )[0].permute(1, 2, 0)
     inside = resized[..., 3].numpy() > 127

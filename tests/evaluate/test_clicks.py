@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from samtune.engine.evaluate.clicks import boundary_f, box_of, correction, iou, jittered, pole
 
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
 from samtune.engine.crops import Crop, RasterFrame
 from samtune.engine.evaluate.figures import as_text, calibration, summarise
 from samtune.engine.evaluate.protocol import Outcome, Plan, measure, to_raster_pixels
