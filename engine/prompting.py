@@ -15,10 +15,10 @@ WHOLE_CROP = 0.92
 """A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the
 background."""
 
-LEAST_IOU = 0.25
+LEAST_IOU = 0.15
 """A mask whose predicted IoU is below this is a guess."""
 
-UNSURE_IOU = 0.5
+UNSURE_IOU = 0.35
 LEAST_STABILITY = 0.3
 """Below the one, a mask must also be stable: cells with logits above +1 over those above -1 must reach the other."""
 
@@ -194,9 +194,10 @@ def choose(decoded: DecodedMasks, covered: NDArray[np.bool_], prompts: PromptLis
     """Choose among the decoder's masks and judge the chosen one.
 
     The best predicted IoU wins among the masks that nothing speaks against. Against a mask speaks: that it is empty or
-    misses a positive click; after a first click, that it covers nearly the whole crop; or that the model itself is
-    unsure of it. If something speaks against all, an unsure one before the others is remembered with that doubt, so
-    that a correction can build on it.
+    misses a positive click; after a first click also that it covers nearly the whole crop, or that the model itself
+    is unsure of it. (With a box or a correction the user knows that something is there, and gets the best guess.)
+    If something speaks against all, an unsure one before the others is remembered with that doubt, so that a
+    correction can build on it.
 
     Args:
         decoded: one or three masks.
@@ -228,7 +229,8 @@ def _doubt(
         return Doubt.EMPTY
     if first and inside.sum() > WHOLE_CROP * covered.sum():
         return Doubt.WHOLE
-    if iou < LEAST_IOU or (iou < UNSURE_IOU and _stability(logits, covered) < LEAST_STABILITY):
+    unsure = iou < LEAST_IOU or (iou < UNSURE_IOU and _stability(logits, covered) < LEAST_STABILITY)
+    if first and unsure:
         return Doubt.UNSURE
     return Doubt.NONE
 

@@ -48,6 +48,7 @@ DOUBTS: dict[Doubt, str] = {
     Doubt.WHOLE: "The model sees no border in this view. Choose a coarser level to show it more, or draw a box.",
     Doubt.UNSURE: "The model is not sure of any object here. Draw a box around it, or try another level.",
 }
+EMPTY_BOX = "The model finds no object in this box. Click the object's middle as well, or try another level."
 CORRECTED_AWAY = "Nothing is left after this click. Undo it and click elsewhere."
 
 
@@ -182,7 +183,7 @@ class Segmenter:
                 progress.check,
             )
         if answer.doubt is not Doubt.NONE:
-            return _without_outline(Empty.NOTHING, place, work, found.source, _why(answer, place.prompts))
+            return _without_outline(Empty.NOTHING, place, work, found.source, _why(answer.doubt, place.prompts))
         return _outline(answer, found, place, work, params.outline)
 
     def forget(self) -> None:
@@ -282,10 +283,10 @@ def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
     return np.asarray(crop.valid.reshape(cells, share, cells, share).any(axis=(1, 3)))
 
 
-def _why(answer: Answer, prompts: PromptList) -> str:
-    if answer.doubt is Doubt.EMPTY and prompts.shorter is not None:
+def _why(doubt: Doubt, prompts: PromptList) -> str:
+    if prompts.shorter is not None:
         return CORRECTED_AWAY
-    return DOUBTS[answer.doubt]
+    return EMPTY_BOX if prompts.box else DOUBTS[doubt]
 
 
 def _without_outline(empty: Empty, place: Place, work: _Work, source: str, message: str) -> SegmentResult:
@@ -317,8 +318,7 @@ def _outline(answer: Answer, found: _Found, place: Place, work: _Work, options: 
         kept = outlines.select_parts(traced, prompts, cell)
         ground = outlines.to_map(kept, frame, options)
     if ground.is_empty:
-        message = CORRECTED_AWAY if place.prompts.shorter is not None else DOUBTS[Doubt.EMPTY]
-        return _without_outline(Empty.NOTHING, place, work, found.source, message)
+        return _without_outline(Empty.NOTHING, place, work, found.source, _why(Doubt.EMPTY, place.prompts))
     return SegmentResult(
         empty=Empty.NONE,
         wkb=ground.wkb_hex,

@@ -53,10 +53,12 @@ def test_masks_against_which_something_speaks_do_not_win(bad: NDArray[np.float32
 
 
 def test_an_unsure_model_is_told_from_a_sure_one() -> None:
-    assert chosen((OBJECT, 0.2)).doubt is Doubt.UNSURE
-    assert chosen((OBJECT, 0.4)).doubt is Doubt.NONE
-    assert chosen((FAINT, 0.4)).doubt is Doubt.UNSURE
-    assert chosen((FAINT, 0.6)).doubt is Doubt.NONE
+    assert chosen((OBJECT, 0.1)).doubt is Doubt.UNSURE
+    assert chosen((OBJECT, 0.2)).doubt is Doubt.NONE
+    assert chosen((FAINT, 0.3)).doubt is Doubt.UNSURE
+    assert chosen((FAINT, 0.4)).doubt is Doubt.NONE
+    assert chosen((OBJECT, 0.1), first=False).doubt is Doubt.NONE, "a correction shows what it does"
+    assert chosen((OBJECT, 0.1), prompts=PromptList((), (30.0, 30.0, 70.0, 70.0))).doubt is Doubt.NONE
 
 
 def test_an_unsure_mask_is_a_better_start_than_a_useless_one() -> None:

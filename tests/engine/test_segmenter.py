@@ -26,7 +26,7 @@ from samtune.engine.segmenter import Segmenter
 from samtune.engine.store import EmbeddingStore
 from samtune.models.errors import CancelledByUser, ModelMissingError, PromptError, RasterError
 
-from .fakes import FakeModel, FakeModels
+from .fakes import FakeDecoded, FakeModel, FakeModels
 from .rasters import NORTH_UP, ROTATED, SOUTH_UP, disc, disc_area, disc_raster, write
 
 PROGRESS = NullProgress()
@@ -174,7 +174,7 @@ def test_clicks_on_nothing_say_so(tmp_path: Path, segmenter: Segmenter, model: F
     assert "border" in whole.message
     assert whole.wkb == "" and whole.area == 0.0
     path = disc_raster(tmp_path / "disc.tif")
-    model.ious = (0.1, 0.15, 0.2)
+    model.ious = (0.1, 0.12, 0.2)
     unsure = segmenter.segment(params(path, at(300, 280)), PROGRESS)
     assert unsure.empty is Empty.NOTHING
     assert "not sure" in unsure.message
@@ -186,6 +186,21 @@ def test_the_whole_crop_mask_does_not_win_by_its_score(tmp_path: Path, segmenter
     result = segmenter.segment(params(path, at(300, 280)), PROGRESS)
     assert result.score == pytest.approx(0.6)
     assert outline(result).area == pytest.approx(disc_area(30.0), rel=0.02)
+
+
+def test_an_empty_box_is_told_as_such(tmp_path: Path) -> None:
+    picture = np.rint(disc((600, 600), (300.0, 280.0), 60.0)).astype(np.uint8)
+    path = write(tmp_path / "disc.tif", picture[None])
+    corners = tuple((point.x, point.y) for point in (at(230, 210), at(370, 350)))
+
+    class Blind(FakeModel):
+        def decode(self, *arguments: object, **more: object) -> FakeDecoded:
+            answer = super().decode(*arguments, **more)
+            return FakeDecoded(logits=np.full_like(answer.logits, -1.0), iou=answer.iou)
+
+    blind = Segmenter(FakeModels(Blind()), EmbeddingStore(None))
+    result = blind.segment(params(path, box=corners), PROGRESS)
+    assert (result.empty, "in this box" in result.message) == (Empty.NOTHING, True)
 
 
 def test_a_correction_that_removes_everything_says_so(tmp_path: Path, segmenter: Segmenter) -> None:
