@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 QGIS_PY := /usr/bin/python3
 VERSION := $(shell sed -n 's/^version=//p' metadata.txt)
-PURE_PLUGIN := $(foreach m,child engine_errors engine_process environment environment_builder environment_plan pending,$(if $(wildcard plugin/$(m).py),-m samtune.plugin.$(m)))
+PURE_PLUGIN := child engine_errors engine_process environment environment_builder environment_plan latest_request pending
 # Extra arguments for pytest or the demo, for instance: make test-engine ARGS="tests/repo -x"
 ARGS ?=
 
@@ -42,7 +42,8 @@ lint: setup-engine ## ruff, mypy and the plugin site's security scan
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@mkdir -p build/lint && ln -sfn "$(CURDIR)" build/lint/samtune
-	@MYPYPATH=build/lint $(PY) -m mypy --config-file pyproject.toml -p samtune.engine -p samtune.models $(PURE_PLUGIN)
+	@MYPYPATH=build/lint $(PY) -m mypy --config-file pyproject.toml -p samtune.engine -p samtune.models \
+		$(PURE_PLUGIN:%=-m samtune.plugin.%)
 	@$(PY) -m bandit -q -c pyproject.toml -r __init__.py engine models plugin ui
 	@git ls-files -z | grep -zv '^tests/' | xargs -0 $(PY) -m detect_secrets.pre_commit_hook --baseline .secrets.baseline
 
