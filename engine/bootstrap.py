@@ -1,7 +1,8 @@
 """The one mechanism that makes a plugin folder importable as ``samtune``, whatever the folder is called.
 
-A checkout may lie in ``main`` or ``samtune-0.1``; QGIS's plugin folder is ``samtune`` beside other people's packages, so
-putting its parent on ``sys.path`` would let those shadow ours. Instead the folder itself is registered as the package.
+A checkout may lie in ``main`` or ``samtune-0.1``; QGIS's plugin folder is ``samtune`` beside other people's packages,
+so putting its parent on ``sys.path`` would let those shadow ours. Instead the folder itself is registered as the
+package.
 Standard library only. Used by the tests, by the engine process (this file is what QGIS starts) and by workers; a pip
 install of the distribution gives the same package name by ordinary means.
 """

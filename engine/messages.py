@@ -1,8 +1,8 @@
 """Every message between QGIS and the engine, as plain dataclasses. Standard library only; both sides import it.
 
 The wire is JSON-RPC 2.0 with the framing (``Content-Length`` header) and the ``$/progress`` and ``$/cancelRequest``
-notifications of the Language Server Protocol. Coordinates in messages are in the raster layer's own CRS (its columns and
-rows with y pointing up where it has no CRS), never in pixels and never in the project's CRS.
+notifications of the Language Server Protocol. Coordinates in messages are in the raster layer's own CRS (its columns
+and rows with y pointing up where it has no CRS), never in pixels and never in the project's CRS.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DeadlineClass(Enum):
     LONG = "long"
 
 
-class Method(str, Enum):
+class Method(str, Enum):  # noqa: UP042 - QGIS's Python may be older than StrEnum
     """The names of requests and notifications."""
 
     INITIALIZE = "initialize"
@@ -59,8 +59,8 @@ class Method(str, Enum):
 class Empty(Enum):
     """Why a segmentation has no outline.
 
-    NONE: it has one. NOTHING: the model finds no object at the prompts. COLD: the crop's embedding is not in the store and
-    the request said ``cached_only``.
+    NONE: it has one. NOTHING: the model finds no object at the prompts. COLD: the crop's embedding is not in the store
+    and the request said ``cached_only``.
     """
 
     NONE = "none"
@@ -472,9 +472,9 @@ def _decode(expected: Any, value: object, where: str) -> object:  # noqa: ANN401
             raise _malformed(where, expected, value) from error
     if expected is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if isinstance(expected, (type, types.UnionType)) and not (expected is int and isinstance(value, bool)):
-        if origin is None and isinstance(value, expected):
-            return value
+    plain = isinstance(expected, (type, types.UnionType)) and not (expected is int and isinstance(value, bool))
+    if plain and origin is None and isinstance(value, expected):
+        return value
     raise _malformed(where, expected, value)
 
 
@@ -499,7 +499,8 @@ def _decode_tuple(item_types: tuple[Any, ...], value: object, where: str) -> tup
         item_types = (item_types[0],) * len(value)
     if len(item_types) != len(value):
         raise _malformed(where, tuple, value)
-    return tuple(_decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(item_types, value, strict=True)))
+    pairs = zip(item_types, value, strict=True)
+    return tuple(_decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(pairs))
 
 
 def _malformed(where: str, expected: Any, value: object) -> ProtocolError:  # noqa: ANN401 - a type expression

@@ -1,4 +1,4 @@
-"""The one exception base of SamTune and its subclasses. Standard library only: every part of the package raises these."""
+"""The one exception base of SamTune and its subclasses. Standard library only: every part raises these."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The subcommands of ``samtune``, one module each."""
