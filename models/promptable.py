@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from .errors import DeviceError, PromptError
+from .fast_attention import fastest_precision, speed_up
 from .prompt_mask import draw_one
 from .sam_modules import ImageEncoderViT, PromptEncoder, Sam
 
@@ -80,6 +81,7 @@ class PromptableModel:
         self.device = device
         with _device_errors(device):
             self.network: Sam = network.to(device)
+        speed_up(self.network.image_encoder)
         self._prompt_encoders: dict[tuple[int, int], tuple[PromptEncoder, torch.Tensor]] = {}
 
     @torch.inference_mode()
@@ -110,7 +112,7 @@ class PromptableModel:
         pixels = (pixels - mean) / std
         if valid is not None:
             pixels = pixels * torch.from_numpy(np.ascontiguousarray(valid)).to(self.device)
-        with _device_errors(self.device), _autocast(self.device), _checked(self.network.image_encoder, check):
+        with _device_errors(self.device), fastest_precision(self.device), _checked(self.network.image_encoder, check):
             embedding = _run_encoder(self.network.image_encoder, pixels[None])
         result: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
         return result
@@ -272,14 +274,6 @@ def _checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iter
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Half precision on CUDA: bfloat16 where the card has it. Elsewhere full precision."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.autocast("cuda", dtype=dtype)
 
 
 @contextlib.contextmanager

@@ -53,5 +53,15 @@ ImageEncoderViT = _modeling.ImageEncoderViT
 MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
+get_rel_pos = _modeling.image_encoder.get_rel_pos
 
-__all__ = ["Block", "ImageEncoderViT", "MaskDecoder", "PromptEncoder", "Sam", "TwoWayTransformer", "import_modeling"]
+__all__ = [
+    "Block",
+    "ImageEncoderViT",
+    "MaskDecoder",
+    "PromptEncoder",
+    "Sam",
+    "TwoWayTransformer",
+    "get_rel_pos",
+    "import_modeling",
+]

@@ -15,6 +15,7 @@ from samtune.models import registry
 from samtune.models.batch_decode import decode_batch
 from samtune.models.card import ModelCard
 from samtune.models.errors import CancelledByUser, DeviceError, PromptError
+from samtune.models.fast_attention import fastest_precision
 from samtune.models.loading import load
 from samtune.models.prompt_mask import draw_one
 from samtune.models.promptable import Decoded, PromptableModel, is_ambiguous
@@ -83,7 +84,7 @@ def test_shapes_and_types(which: str, image: NDArray[np.uint8], request: pytest.
 def test_pixels_are_normalised_as_sam_does(plain: PromptableModel, image: NDArray[np.uint8]) -> None:
     pixels = torch.from_numpy(image).permute(2, 0, 1).float()
     # SAM's own preprocessing, on a full-size image, with its default mean and deviation.
-    with torch.inference_mode():
+    with torch.inference_mode(), fastest_precision(plain.device):
         expected = plain.network.image_encoder(plain.network.preprocess(pixels)[None])[0].half().numpy()
     np.testing.assert_array_equal(plain.encode(image), expected)
 
