@@ -138,8 +138,10 @@ def select_parts(outline: MultiPolygon, prompts: InputPrompts, cell: float) -> M
     if not main.any():
         return MultiPolygon()
     largest = area[main].max()
-    near = shapely.distance(parts, shapely.union_all(parts[main])) <= np.sqrt(largest)
-    return MultiPolygon(list(parts[main | (near & inside & (area >= PART_SHARE * largest))]))
+    others = np.flatnonzero(~main & inside & (area >= PART_SHARE * largest))
+    near = shapely.distance(parts[others], MultiPolygon(list(parts[main]))) <= np.sqrt(largest)
+    main[others[near]] = True
+    return MultiPolygon(list(parts[main]))
 
 
 def to_map(outline: MultiPolygon, frame: CropFrame, options: OutlineOptions) -> MultiPolygon:
