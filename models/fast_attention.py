@@ -17,16 +17,15 @@ from types import MethodType
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from .sam_modules import get_rel_pos
 
 if TYPE_CHECKING:
-    from .sam_modules import ImageEncoderViT
+    from .sam_modules import Attention, ImageEncoderViT
 
 
-def attend(attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def attend(attention: Attention, x: torch.Tensor) -> torch.Tensor:
     """Do what ``segment_anything``'s ``Attention.forward`` does.
 
     Args:

@@ -47,6 +47,7 @@ def import_modeling() -> ModuleType:
 
 _modeling = import_modeling()
 
+Attention = _modeling.image_encoder.Attention
 Block = _modeling.image_encoder.Block
 Sam = _modeling.Sam
 ImageEncoderViT = _modeling.ImageEncoderViT
@@ -56,6 +57,7 @@ TwoWayTransformer = _modeling.TwoWayTransformer
 get_rel_pos = _modeling.image_encoder.get_rel_pos
 
 __all__ = [
+    "Attention",
     "Block",
     "ImageEncoderViT",
     "MaskDecoder",
