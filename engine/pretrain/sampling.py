@@ -22,6 +22,7 @@ _TRIES = 12
 _SMALLEST_CELLS = 14  # pixels of the crop
 _LARGEST_SHARE = 0.85
 _MOST_MAGNIFIED = 4.0
+_REFERENCE = 256
 _OVERHANGING = 0.125
 
 
@@ -33,8 +34,8 @@ class SamplingSettings:
         sources: weight of each set.
         kinds: weight of each kind of layer; kinds not named have 1.
         masks: objects per image.
-        smallest: smallest aimed-at object side, as share of the crop's side.
-        largest: largest aimed-at object side, likewise.
+        smallest: smallest aimed-at object side, as share of 256 pixels.
+        largest: largest aimed-at object side, likewise (crops of 512 show objects as large as crops of 256 do).
         rotated: share of samples turned by any angle (all are flipped and turned by right angles).
         empty: share of textureless samples, with nothing to find.
     """
@@ -42,8 +43,8 @@ class SamplingSettings:
     sources: Mapping[str, float]
     kinds: Mapping[str, float]
     masks: int = 5
-    smallest: float = 0.06
-    largest: float = 0.8
+    smallest: float = 0.1
+    largest: float = 0.9
     rotated: float = 0.3
     empty: float = 0.03
 
@@ -125,7 +126,7 @@ def _aim(
     target = int(rng.choice(present, p=weights / weights.sum()))
     rows, columns = np.nonzero(labels == target)
     extent = max(np.ptp(rows) + 1, np.ptp(columns) + 1)
-    aimed = np.exp(rng.uniform(np.log(settings.smallest), np.log(settings.largest)))
+    aimed = np.exp(rng.uniform(np.log(settings.smallest), np.log(settings.largest))) * _REFERENCE / size
     # Mostly within the image; one in eight shows its end, as crops at a raster's edge do.
     limit = 1.25 * max(labels.shape) if rng.random() < _OVERHANGING else 0.9 * min(labels.shape)
     side = int(np.clip(extent / aimed, size / _MOST_MAGNIFIED, max(limit, size / _MOST_MAGNIFIED)))

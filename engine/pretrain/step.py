@@ -15,6 +15,7 @@ from ...models.tiny import GRID, MEAN, PATCH, STD
 from .prompting import Batch, correction_clicks
 
 FOCAL_WEIGHT = 20.0
+DICE_WEIGHT = 2.0
 _FORGET = 0.1  # share of corrections given without the previous answer
 
 
@@ -127,7 +128,7 @@ class _Part:
         """Keep loss and figures of (N, K, h, w) answers; return the (N, h, w) answer of the highest predicted IoU."""
         targets = self._targets[:, None].expand_as(logits)
         each_focal, each_dice = focal(logits, targets), dice(logits, targets) * self.known[:, None]
-        best = (FOCAL_WEIGHT * each_focal + each_dice).min(dim=1)
+        best = (FOCAL_WEIGHT * each_focal + DICE_WEIGHT * each_dice).min(dim=1)
         truth = true_iou(logits.detach(), targets)
         # All answers' IoU is taught, not only the best one's: the head has to choose among them.
         self.losses.append(best.values + ((predicted - truth) ** 2).mean(dim=1))
