@@ -11,6 +11,7 @@ from qgis.PyQt.QtCore import QObject
 from ..models.errors import OutputError
 from .new_geopackage import create_geopackage, load_geopackage
 from .session import NoticeLevel, Outline, Session
+from .target_fields import CLASS
 from .target_layer import Accepted, AskConsent, TargetWriter
 
 AskPath = Callable[[], str]
@@ -62,6 +63,7 @@ class Acceptor(QObject):
         except OutputError as error:
             session.notify(NoticeLevel.ERROR, error.user_text, error.details)
             return False
+        self._show_class_field()
         if written.dropped_parts:
             session.notify(
                 NoticeLevel.WARNING,
@@ -74,6 +76,13 @@ class Acceptor(QObject):
         else:
             session.notify(NoticeLevel.SUCCESS, self.tr("Added to “{layer}”.").format(layer=session.target.name()))
         return True
+
+    def _show_class_field(self) -> None:
+        """Choose the field that took the class, which may have been added just now."""
+        session = self._session
+        if session.target is not None and not session.class_field:
+            names = session.target.fields().names()
+            session.set_target(session.target, next((name for name in names if name.lower() == CLASS), ""))
 
     def new_target(self) -> bool:
         """Make a new GeoPackage, add it to the project and choose it as the target.
@@ -93,7 +102,7 @@ class Acceptor(QObject):
             return False
         self._project.addMapLayer(layer)
         layer.startEditing()
-        session.set_target(layer, "class")
+        session.set_target(layer, CLASS)
         return True
 
     def _accepted(self, outline: Outline) -> Accepted:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from qgis.PyQt.QtCore import QStandardPaths
 
+from ..models.errors import EnvironmentMissingError
 from .engine_service import EngineConfig
-from .environment import EngineLocation, engine_command
+from .environment import EngineLocation, engine_command, find_interpreter
 from .settings import PLUGIN_KEY, PluginSettings
 
 PLUGIN_FOLDER = Path(__file__).resolve().parent.parent
@@ -20,15 +21,18 @@ def engine_location(settings: PluginSettings) -> EngineLocation:
     return EngineLocation(settings.engine_interpreter.value(), data_folder, PLUGIN_FOLDER)
 
 
-def engine_config(settings: PluginSettings, made: int = 0) -> EngineConfig:
+def engine_config(settings: PluginSettings) -> EngineConfig:
     """Describe the engine that the settings ask for.
 
     Args:
-        settings: read now; later changes need a new configuration.
-        made: how many environments were made meanwhile: a new environment means a new engine.
+        settings: read now; later changes need a new configuration, and so does a new environment.
 
     Returns:
         The configuration; its command looks for the interpreter only when an engine is started.
     """
     where = engine_location(settings)
-    return EngineConfig(engine_command(where), settings.engine_settings(), f"{where.setting}#{made}")
+    try:
+        key = str(find_interpreter(where).python)
+    except EnvironmentMissingError:
+        key = where.setting  # the command will say what is missing
+    return EngineConfig(engine_command(where), settings.engine_settings(), key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Union
 
 from ..engine.messages import Method
 from ..models.errors import CancelledByUser, SamTuneError
@@ -11,7 +11,7 @@ from .session import Busy, Session
 
 OnResult = Callable[[object], None]
 OnError = Callable[[SamTuneError], None]
-OnServiceError = Callable[[SamTuneError | CancelledByUser], None]
+OnServiceError = Callable[[Union[SamTuneError, CancelledByUser]], None]
 OnProgress = Callable[[float, str], None]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MENU = "SamTune"
 LOG_TAG = "SamTune"
 ICONS = Path(__file__).parent.parent / "ui" / "icons"
+ERROR_SECONDS = 30
+WARNING_SECONDS = 10
 DOCK_ACTION = "SamTuneDockAction"
 PROMPT_ACTION = "SamTunePromptAction"
 
@@ -57,7 +59,7 @@ class SamTunePlugin(QObject):
         action.toggled.connect(self._toggle_dock)
         self._dock_action = action
         self._iface.addPluginToMenu(MENU, action)
-        self._iface.addRasterToolBarIcon(action)
+        self._iface.addToolBarIcon(action)  # QGIS hides its Raster toolbar by default
         if self._settings.dock_open.value():
             QTimer.singleShot(0, self._reopen)
 
@@ -66,7 +68,7 @@ class SamTunePlugin(QObject):
         self._close_workbench()
         if self._dock_action is not None:
             self._iface.removePluginMenu(MENU, self._dock_action)
-            self._iface.removeRasterToolBarIcon(self._dock_action)
+            self._iface.removeToolBarIcon(self._dock_action)
             self._dock_action.deleteLater()
             self._dock_action = None
         if self._options is not None:
@@ -169,6 +171,5 @@ class SamTunePlugin(QObject):
         text = f"{notice.text}\n{notice.details}" if notice.details else notice.text
         QgsMessageLog.logMessage(text, LOG_TAG, level, False)
         if notice.level in (NoticeLevel.WARNING, NoticeLevel.ERROR):
-            self._iface.messageBar().pushMessage(
-                "SamTune", notice.text, level, 0 if notice.level is NoticeLevel.ERROR else 8
-            )
+            seconds = ERROR_SECONDS if notice.level is NoticeLevel.ERROR else WARNING_SECONDS
+            self._iface.messageBar().pushMessage("SamTune", notice.text, level, seconds)

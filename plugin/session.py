@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import Enum
+from typing import Union
 
 from qgis.core import QgsGeometry, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
@@ -74,7 +75,7 @@ class Busy:
     fraction: float = -1.0
 
 
-Step = Prompt | Box
+Step = Union[Prompt, Box]
 
 SAME_ERROR_SECONDS = 2.0
 

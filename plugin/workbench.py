@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.gui import QgsMapCanvas
-from qgis.PyQt.QtCore import QObject
+from qgis.PyQt.QtCore import QObject, QTimer
 from qgis.PyQt.QtGui import QGuiApplication
 from qgis.PyQt.QtWidgets import QAction, QWidget
 
@@ -73,11 +73,11 @@ class Workbench(QObject):
         super().__init__()
         self._around = around
         self._settings = settings
-        self._environments_made = 0
         self.session = Session(self)
         self._restore_choices()
         frame = MapFrame(around.canvas, around.project)
-        self.service = EngineService(engine_config(settings), f"qgis-plugin {plugin_version()}", parent=self)
+        self._config = engine_config(settings)
+        self.service = EngineService(self._config, f"qgis-plugin {plugin_version()}", parent=self)
         self.controller = ClickController(self.session, self.service, frame, self)
         self.models = ModelController(self.session, self.service, settings, self)
         self._link = EngineLink(self.session, self.service, self.models, self)
@@ -112,11 +112,15 @@ class Workbench(QObject):
         self.session.set_layer(layer, () if problem else drawn_bands(layer), problem)
 
     def apply_settings(self) -> None:
-        """Take over changed settings; the engine is started anew with the next request if it must be."""
+        """Take over changed settings, or a new environment; the engine is started anew if it must be."""
         self.session.hover_enabled = self._settings.hover_preview.value()
-        before = self.service.state
-        self.service.configure(engine_config(self._settings, self._environments_made))
-        if self.session.layer is not None and self.service.state is not before:
+        config = engine_config(self._settings)
+        if config.same_as(self._config):
+            return
+        self._config = config
+        self.service.configure(config)
+        self.session.set_engine(EngineState.OFF)
+        if self.session.layer is not None and not self.session.layer_problem:
             self.controller.open_raster()
 
     def copy_diagnostics(self) -> None:
@@ -127,6 +131,7 @@ class Workbench(QObject):
 
     def unload(self) -> None:
         """Take everything down; the object is of no use afterwards."""
+        self._around.project.layersAdded.disconnect(self._on_layers_added)
         self.controller.stop()
         self.models.stop()
         canvas = self._around.canvas
@@ -179,11 +184,16 @@ class Workbench(QObject):
 
     def _connect_session(self) -> None:
         session, settings = self.session, self._settings
+        self._around.project.layersAdded.connect(self._on_layers_added)
         session.noticed.connect(self._around.show_notice)
         session.model_changed.connect(lambda: settings.model.setValue(session.model))
         session.level_changed.connect(lambda: settings.set_fixed_level(session.fixed_level))
         session.options_changed.connect(self._remember_options)
         session.target_changed.connect(lambda: settings.class_value.setValue(session.class_value))
+
+    def _on_layers_added(self) -> None:
+        if not self.dock.isHidden():
+            QTimer.singleShot(0, self.choose_first_layer)  # the layer tree does not have them yet
 
     def _restore_choices(self) -> None:
         session, settings = self.session, self._settings
@@ -238,7 +248,4 @@ class Workbench(QObject):
         from ..ui.environment_dialog import EnvironmentDialog
 
         if EnvironmentDialog(engine_location(self._settings), self._around.window).exec():
-            self._environments_made += 1
-            self.service.configure(engine_config(self._settings, self._environments_made))
-            self.session.set_engine(EngineState.OFF)
-            self._retry()
+            self.apply_settings()

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from qgis.core import QgsApplication
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDialog,
     QDialogButtonBox,
     QFileDialog,
     QLabel,
+    QLineEdit,
     QPlainTextEdit,
     QProgressBar,
     QVBoxLayout,
     QWidget,
 )
 
-from ..models.errors import SamTuneError
+from ..models.errors import EnvironmentMissingError, SamTuneError
 from ..plugin.environment import EngineLocation
-from ..plugin.environment_plan import EnvironmentOptions, EnvironmentPlan
+from ..plugin.environment_plan import EnvironmentOptions, EnvironmentPlan, TorchBuild
 from ..plugin.environment_task import CreateEnvironmentTask, PlanEnvironmentTask
 from ..plugin.status import size_text
 from ..plugin.tasks import BaseTask, TaskController
@@ -47,10 +50,17 @@ class EnvironmentDialog(QDialog):
         self._plan: EnvironmentPlan | None = None
         self._task: BaseTask | None = None
         self._wheels: Path | None = None
+        self._asked_extra = ""
         self._tasks = TaskController(QgsApplication.taskManager(), self)
         self.label = QLabel(self)
         self.label.setWordWrap(True)
         self.offline = QCheckBox(self.tr("Without internet: install from a folder of wheels…"), self)
+        self.build = QComboBox(self)
+        self.build.addItem(self.tr("PyTorch: as fits this machine"), None)
+        self.build.addItem(self.tr("PyTorch for the processor (small)"), TorchBuild.CPU)
+        self.build.addItem(self.tr("PyTorch for NVIDIA graphics cards (large)"), TorchBuild.GPU)
+        self.extra = QLineEdit(self)
+        self.extra.setPlaceholderText(self.tr("Options for the installer (mirror, proxy, certificate); usually empty"))
         self.log = QPlainTextEdit(self)
         self.log.setReadOnly(True)
         self.log.setMaximumBlockCount(MAX_LOG_LINES)
@@ -58,11 +68,13 @@ class EnvironmentDialog(QDialog):
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
         self.set_up_button = self.buttons.addButton(self.tr("Set up"), QDialogButtonBox.ButtonRole.ActionRole)
         layout = QVBoxLayout(self)
-        for widget in (self.label, self.offline, self.log, self.progress, self.buttons):
+        for widget in (self.label, self.build, self.extra, self.offline, self.log, self.progress, self.buttons):
             layout.addWidget(widget)
         self.buttons.rejected.connect(self.reject)
         self.set_up_button.clicked.connect(self._create)
         self.offline.clicked.connect(self._choose_wheels)
+        self.build.activated.connect(lambda _index: self._look())
+        self.extra.editingFinished.connect(self._look_again)
         self._look()
 
     def reject(self) -> None:
@@ -76,10 +88,30 @@ class EnvironmentDialog(QDialog):
         self.offline.setChecked(self._wheels is not None)
         self._look()
 
+    def _options(self) -> EnvironmentOptions:
+        try:
+            extra = tuple(shlex.split(self.extra.text()))
+        except ValueError as error:
+            raise EnvironmentMissingError(
+                self.tr("The options for the installer have an unfinished quotation. Correct them.")
+            ) from error
+        return EnvironmentOptions(self._wheels, extra, self.build.currentData())
+
+    def _look_again(self) -> None:
+        """Look anew where the installer's options were changed, not whenever the field loses the focus."""
+        if self._asked_extra != self.extra.text():
+            self._look()
+
     def _look(self) -> None:
         self._tasks.cancel_all()
+        self._plan, self._task, self._asked_extra = None, None, self.extra.text()
         self._show_busy(self.tr("Looking at this machine…"))
-        task = PlanEnvironmentTask(self._where, EnvironmentOptions(wheel_folder=self._wheels))
+        try:
+            options = self._options()
+        except EnvironmentMissingError as error:
+            self._show_error(error)
+            return
+        task = PlanEnvironmentTask(self._where, options)
         task.succeeded.connect(lambda plan, asked=task: self._show_plan(plan) if asked is self._task else None)
         self._run(task)
 
@@ -95,13 +127,17 @@ class EnvironmentDialog(QDialog):
         self.label.setText("\n\n".join(lines))
         self.progress.hide()
         self.set_up_button.setEnabled(True)
-        self.offline.setEnabled(True)
+        self._enable_choices(enabled=True)
+
+    def _enable_choices(self, *, enabled: bool) -> None:
+        for widget in (self.build, self.extra, self.offline):
+            widget.setEnabled(enabled)
 
     def _create(self) -> None:
         if self._plan is None:
             return
         self._show_busy(self.tr("Setting up the engine. This downloads packages and takes some minutes."))
-        self.offline.setEnabled(False)
+        self._enable_choices(enabled=False)
         task = CreateEnvironmentTask(self._plan)
         task.succeeded.connect(lambda _python: self.accept())
         task.message.connect(self.log.appendPlainText)
@@ -128,5 +164,5 @@ class EnvironmentDialog(QDialog):
         if error.details:
             self.log.appendPlainText(error.details)
         self.progress.hide()
-        self.offline.setEnabled(True)
+        self._enable_choices(enabled=True)
         self.set_up_button.setEnabled(self._plan is not None)

@@ -40,7 +40,7 @@ class ModelBox(QWidget):
         self.device_label.setWordWrap(True)
         rows = column(self)
         add_row(rows, self.tr("&Model"), self.model_combo, self.more_button)
-        self._device_caption = add_row(rows, "", self.device_label)
+        add_row(rows, "", self.device_label)
         self.model_combo.activated.connect(lambda _index: self.model_chosen.emit(self.model_combo.currentData()))
         self.download_action.triggered.connect(lambda: self.download_wanted.emit(session.model))
         self.import_action.triggered.connect(self._choose_file)
@@ -71,11 +71,12 @@ class ModelBox(QWidget):
         session = self._session
         info = session.engine_info
         known = info is not None and session.engine_state is EngineState.READY
-        self.device_label.setVisible(known)
-        self._device_caption.setVisible(known)
         if info is not None and known:
             self.device_label.setText(self.tr("Runs on {device}").format(device=device_name(info.device)))
             self.device_label.setToolTip(info.device_reason)
+        else:
+            self.device_label.setText(self.tr("The engine is not running"))
+            self.device_label.setToolTip(self.tr("It starts with the first request"))
 
     def _choose_file(self) -> None:
         path, _chosen = QFileDialog.getOpenFileName(

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from qgis.gui import QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from qgis.PyQt.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
 
 from ..plugin.settings import PluginSettings
 
@@ -45,6 +54,9 @@ class OptionsPage(QgsOptionsPageWidget):
         self.threads.setValue(settings.threads.value())
         self.interpreter = self._file(settings.engine_interpreter.value(), QgsFileWidget.StorageMode.GetFile)
         self.interpreter.lineEdit().setPlaceholderText(self.tr("Managed by the plugin"))
+        self.set_up_button = QPushButton(self.tr("Set up…"), self)
+        self.set_up_button.setToolTip(self.tr("Make the engine's Python environment, or make it anew"))
+        self.set_up_button.clicked.connect(self._set_up)
         self.models_folder = self._file(settings.models_folder.value(), QgsFileWidget.StorageMode.GetDirectory)
         self.store_folder = self._file(settings.store_folder.value(), QgsFileWidget.StorageMode.GetDirectory)
         for widget in (self.models_folder, self.store_folder):
@@ -72,6 +84,13 @@ class OptionsPage(QgsOptionsPageWidget):
         settings.hover_preview.setValue(self.hover.isChecked())
         self._applied()
 
+    def _set_up(self) -> None:
+        from ..plugin.engine_config import engine_location
+        from .environment_dialog import EnvironmentDialog
+
+        if EnvironmentDialog(engine_location(self._settings), self).exec():
+            self._applied()
+
     def _file(self, path: str, mode: QgsFileWidget.StorageMode) -> QgsFileWidget:
         widget = QgsFileWidget(self)
         widget.setStorageMode(mode)
@@ -83,6 +102,7 @@ class OptionsPage(QgsOptionsPageWidget):
         form.addRow(self.tr("Computing device"), self.device)
         form.addRow(self.tr("CPU threads"), self.threads)
         form.addRow(self.tr("Python of the engine"), self.interpreter)
+        form.addRow(self.tr("Engine environment"), self.set_up_button)
         form.addRow(self.tr("Folder of models"), self.models_folder)
         form.addRow(self.tr("Mirror for downloads"), self.mirror)
         form.addRow(self.tr("Folder of encoded imagery"), self.store_folder)

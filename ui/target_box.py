@@ -32,7 +32,7 @@ class TargetBox(QWidget):
         self.layer_combo = QgsMapLayerComboBox(self)
         writable_polygons = Qgis.LayerFilter.PolygonLayer | Qgis.LayerFilter.WritableLayer
         self.layer_combo.setFilters(Qgis.LayerFilters(writable_polygons))
-        self.layer_combo.setAllowEmptyLayer(True, self.tr("New GeoPackage on accept"))
+        self.layer_combo.setAllowEmptyLayer(True, self.tr("New GeoPackage"))
         self.layer_combo.setToolTip(self.tr("The polygon layer that takes accepted outlines; it may have any CRS"))
         self.new_button = QPushButton(self.tr("&New…"), self)
         self.new_button.setToolTip(self.tr("Make a new GeoPackage for the polygons"))

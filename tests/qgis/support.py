@@ -10,7 +10,6 @@ from qgis.core import QgsGeometry, QgsPointXY, QgsRasterLayer
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import QCoreApplication, QElapsedTimer, QEvent, QPoint, Qt
 from qgis.PyQt.QtTest import QTest
-
 from samtune.engine.messages import (
     Empty,
     Method,

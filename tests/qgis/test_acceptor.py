@@ -111,3 +111,14 @@ def test_nothing_to_accept(ready_session: Session, project: QgsProject, polygon_
 )
 def test_raster_name_has_no_folders(uri: str, name: str) -> None:
     assert raster_name(uri) == name
+
+
+def test_a_class_field_added_by_consent_is_chosen(ready_session: Session, project: QgsProject) -> None:
+    layer = QgsVectorLayer("Polygon?crs=EPSG:32617&field=name:string", "plain", "memory")
+    project.addMapLayer(layer)
+    ready_session.set_target(layer)
+    ready_session.set_class_value("pond")
+    outline(ready_session)
+    acceptor = Acceptor(ready_session, project, lambda layer, names: True, lambda: "")
+    assert acceptor.accept()
+    assert ready_session.class_field == "class"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,7 +20,17 @@ from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
 from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, SamTunePlugin
 from samtune.plugin.session import EngineState
-from samtune_test_support import ScriptedService, click, found, model_info, on_screen, raster_info, show_layer, spin
+from samtune_test_support import (
+    ScriptedService,
+    click,
+    found,
+    model_info,
+    on_screen,
+    raster_info,
+    show_layer,
+    spin,
+    write_raster,
+)
 
 
 class Window:
@@ -54,10 +65,10 @@ class Window:
     def removePluginMenu(self, name: str, action: QAction) -> None:  # noqa: N802
         self.menu.removeAction(action)
 
-    def addRasterToolBarIcon(self, action: QAction) -> None:  # noqa: N802
+    def addToolBarIcon(self, action: QAction) -> None:  # noqa: N802
         self.toolbar.addAction(action)
 
-    def removeRasterToolBarIcon(self, action: QAction) -> None:  # noqa: N802
+    def removeToolBarIcon(self, action: QAction) -> None:  # noqa: N802
         self.toolbar.removeAction(action)
 
     def registerOptionsWidgetFactory(self, factory: object) -> None:  # noqa: N802
@@ -312,3 +323,25 @@ def test_click_places_what_the_canvas_shows(at_work: SamTunePlugin, window: Wind
     tolerance = 2 * canvas.mapUnitsPerPixel()
     assert abs(point.x - raster.extent().center().x()) < tolerance
     assert abs(point.y - raster.extent().center().y()) < tolerance
+
+
+def test_a_raster_added_later_is_chosen(plugin: SamTunePlugin, project: QgsProject, tmp_path: Path) -> None:
+    bench = plugin.open_dock()
+    assert bench.session.layer is None
+    layer = QgsRasterLayer(str(write_raster(tmp_path / "late.tif")), "late")
+    project.addMapLayer(layer)
+    spin(20)
+    assert bench.session.layer is layer
+
+
+def test_changed_settings_start_another_engine_and_open_the_raster_anew(at_work: SamTunePlugin) -> None:
+    bench = at_work.workbench
+    opened = len(bench.service.of(Method.OPEN))
+    bench.apply_settings()
+    assert len(bench.service.of(Method.OPEN)) == opened, "nothing that concerns the engine was changed"
+    at_work._settings.device.setValue("cpu")
+    try:
+        bench.apply_settings()
+        assert len(bench.service.of(Method.OPEN)) == opened + 1
+    finally:
+        at_work._settings.device.remove()
