@@ -1,5 +1,7 @@
 """Every message between QGIS and the engine, as plain dataclasses. Standard library only; both sides import it.
 
+Keep it, like all that QGIS imports, to Python 3.9, which the QGIS 3.40 of some platforms brings.
+
 The wire is JSON-RPC 2.0 with the framing (``Content-Length`` header) and the ``$/progress`` and ``$/cancelRequest``
 notifications of the Language Server Protocol. Coordinates in messages are in the raster layer's own CRS (its columns
 and rows with y pointing up where it has no CRS), never in pixels and never in the project's CRS.
@@ -8,7 +10,7 @@ and rows with y pointing up where it has no CRS), never in pixels and never in t
 from __future__ import annotations
 
 import dataclasses
-import types
+import functools
 import typing
 from dataclasses import dataclass
 from enum import Enum
@@ -38,7 +40,7 @@ class DeadlineClass(Enum):
     LONG = "long"
 
 
-class Method(str, Enum):  # noqa: UP042 - QGIS's Python may be older than StrEnum
+class Method(str, Enum):
     """The names of requests and notifications."""
 
     INITIALIZE = "initialize"
@@ -472,16 +474,21 @@ def _decode(expected: Any, value: object, where: str) -> object:  # noqa: ANN401
             raise _malformed(where, expected, value) from error
     if expected is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    plain = isinstance(expected, (type, types.UnionType)) and not (expected is int and isinstance(value, bool))
+    plain = isinstance(expected, type) and not (expected is int and isinstance(value, bool))
     if plain and origin is None and isinstance(value, expected):
         return value
     raise _malformed(where, expected, value)
 
 
+@functools.cache
+def _hints(message: type) -> dict[str, Any]:
+    return typing.get_type_hints(message)
+
+
 def _decode_dataclass(expected: type, value: object, where: str) -> object:
     if not isinstance(value, dict):
         raise _malformed(where, expected, value)
-    hints = typing.get_type_hints(expected)
+    hints = _hints(expected)
     unknown = set(value) - set(hints)
     if unknown:
         raise _malformed(where, expected, sorted(unknown))
@@ -499,7 +506,7 @@ def _decode_tuple(item_types: tuple[Any, ...], value: object, where: str) -> tup
         item_types = (item_types[0],) * len(value)
     if len(item_types) != len(value):
         raise _malformed(where, tuple, value)
-    pairs = zip(item_types, value, strict=True)
+    pairs = zip(item_types, value)
     return tuple(_decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(pairs))
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Union
 
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 
@@ -20,9 +20,9 @@ from ..models.errors import CancelledByUser, EnvironmentMissingError, SamTuneErr
 from .engine_process import EngineProcess, Limits
 from .pending import PendingRequest, ProgressCallback, cancelled_request
 
-ResultCallback: TypeAlias = Callable[[object], None]
-ErrorCallback: TypeAlias = Callable[[SamTuneError | CancelledByUser], None]
-Command: TypeAlias = Callable[[], Sequence[str]]
+ResultCallback = Callable[[object], None]
+ErrorCallback = Callable[[Union[SamTuneError, CancelledByUser]], None]
+Command = Callable[[], Sequence[str]]
 
 
 class ServiceState(Enum):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeAlias
 
 from ..engine.messages import REQUESTS, DeadlineClass, Method
 from ..models.errors import CancelledByUser, SamTuneError
 
-ProgressCallback: TypeAlias = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 """Takes a fraction (0 to 1, negative when unknown) and a text."""
 
 
