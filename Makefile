@@ -9,8 +9,11 @@ PY := .venv/bin/python
 QGIS_PY := /usr/bin/python3
 VERSION := $(shell sed -n 's/^version=//p' metadata.txt)
 PURE_PLUGIN := child engine_errors engine_process environment environment_builder environment_plan latest_request pending
-# Extra arguments for pytest or the demo, for instance: make test-engine ARGS="tests/repo -x"
+# Extra arguments for pytest or the demo, for instance: make test-engine ARGS="-x -q"
 ARGS ?=
+# Which tests: make test-engine TESTS=tests/repo
+TESTS ?= tests
+QGIS_TESTS ?= tests/qgis
 
 export SAMTUNE_ENGINE_PYTHON ?= $(CURDIR)/.venv/bin/python
 
@@ -33,10 +36,10 @@ demo: setup ## Click objects in a real QGIS with the sample imagery; results in 
 test: test-engine test-qgis ## All tests
 
 test-engine: setup-engine ## Tests that do without QGIS
-	@$(PY) -m pytest tests --ignore=tests/qgis $(ARGS)
+	@$(PY) -m pytest $(TESTS) --ignore=tests/qgis $(ARGS)
 
 test-qgis: setup ## Tests inside a real QGIS under a virtual X server
-	@$(QGIS_PY) tests/qgis/run_in_qgis.py --timeout 900 -- tests/qgis $(ARGS)
+	@$(QGIS_PY) tests/qgis/run_in_qgis.py --timeout 900 -- $(QGIS_TESTS) $(ARGS)
 
 lint: setup-engine ## ruff, mypy and the plugin site's security scan
 	@$(PY) -m ruff check .
