@@ -107,6 +107,8 @@ class PromptTool(QgsMapTool):
             self.accept_requested.emit()
         elif key == Qt.Key.Key_Backspace:
             self.undo_requested.emit()
+            event.ignore()  # an accepted one makes QGIS delete the selected features of the active layer
+            return
         elif key == Qt.Key.Key_Escape:
             if self._mode is ToolMode.IDLE:
                 self.clear_requested.emit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qgis.PyQt.QtCore import Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QToolButton, QVBoxLayout, QWidget
 
-from ..plugin.session import Notice, Session
+from ..plugin.session import Notice, NoticeLevel, Session
 from ..plugin.status import Action, Status, status_of
 
 SHOW_PROGRESS_AFTER_MS = 200
@@ -97,6 +97,8 @@ class StatusBox(QWidget):
         return timer
 
     def _on_notice(self, notice: Notice) -> None:
+        if notice.level in (NoticeLevel.ERROR, NoticeLevel.WARNING):
+            return  # the message bar shows it
         self._notice = notice
         self._notice_timer.start()
         self.refresh()

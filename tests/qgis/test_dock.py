@@ -110,6 +110,8 @@ def test_a_notice_is_shown_until_the_next_prompt(dock: SamTuneDock, ready_sessio
     assert dock.status_box.label.text() == "This raster has no CRS."
     ready_session.add_step(Prompt(0.0, 0.0))
     assert dock.status_box.label.text() != "This raster has no CRS."
+    ready_session.notify(NoticeLevel.ERROR, "The engine stopped.")
+    assert dock.status_box.label.text() != "The engine stopped.", "errors are for the message bar"
 
 
 def test_buttons(dock: SamTuneDock, ready_session: Session) -> None:

@@ -130,6 +130,15 @@ def test_keys(canvas: QgsMapCanvas, tool: PromptTool) -> None:
     assert (len(accept), len(undo), len(clear)) == (2, 1, 1)
 
 
+def test_backspace_is_kept_from_qgis_which_would_delete_selected_features(
+    canvas: QgsMapCanvas, tool: PromptTool
+) -> None:
+    passed_on: list[bool] = []
+    canvas.keyPressed.connect(lambda event: passed_on.append(event.isAccepted()))
+    QTest.keyClick(canvas, Qt.Key.Key_Backspace)
+    assert True not in passed_on, "QgisApp deletes selected features on an accepted Backspace"
+
+
 def test_escape_gives_up_a_box_before_the_object(canvas: QgsMapCanvas, tool: PromptTool, bands: CanvasBands) -> None:
     clear, boxes = QSignalSpy(tool.clear_requested), QSignalSpy(tool.box_drawn)
     left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
