@@ -108,8 +108,7 @@ class Labelled:
     def _vector(self) -> Iterator[Target]:
         import pyogrio  # only needed here, and slow to import
         from pyogrio.raw import read as read_vector
-        from shapely import from_wkb
-        from shapely.ops import transform as reshape
+        from shapely import from_wkb, transform
 
         with rasterio.open(self.raster) as dataset:
             grid, crs = dataset.transform, dataset.crs
@@ -121,7 +120,7 @@ class Labelled:
         for name, raw in zip(names, geometries, strict=True):
             shape = from_wkb(raw)
             if shape is not None and not shape.is_empty:
-                yield Target(str(name), _burnt(reshape(convert, shape), self.shape, grid))
+                yield Target(str(name), _burnt(transform(shape, convert, interleaved=False), self.shape, grid))
 
 
 def _converter(source: str, target: object) -> _Convert:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def read_config(path: Path) -> PretrainConfig:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check_sections(document)
         run = dict(document["run"])
         for key in ("folder", "validation", "stem"):
             if key in run:
@@ -116,3 +118,9 @@ def read_config(path: Path) -> PretrainConfig:
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise SamTuneError(f"The configuration {path} cannot be used: {error}.") from error
+
+
+def _check_sections(document: Mapping[str, object]) -> None:
+    unknown = set(document) - {"run", "stage", "optimisation", "sampling"}
+    if unknown:
+        raise KeyError(f"unknown section {', '.join(sorted(unknown))}")

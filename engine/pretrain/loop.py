@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -89,9 +90,7 @@ class Trainer:
         entries = read_pack(pack)
         sources = {entry.source: 1.0 for entry in entries}
         sampler = Sampler(entries, type(settings)(sources, settings.kinds, settings.masks, empty=0.0))
-        model = build_tiny() if type(self.model.image_encoder) is type(build_tiny().image_encoder) else None
-        if model is None:
-            return {}
+        model = copy.deepcopy(self.model).eval()
         model.load_state_dict(self.average)
         found: list[dict[str, float]] = []
         with torch.no_grad():
@@ -130,7 +129,9 @@ class Trainer:
         clicks = self._config.stage_at(self.step).clicks
         result = run_step(self.model, batch, clicks, rng, bf16=self._bf16)
         if not torch.isfinite(result.loss):
-            raise SamTuneError(f"The loss became {float(result.loss)} at step {self.step}. Lower the learning rate.")
+            raise SamTuneError(
+                f"The loss became {float(result.loss.detach())} at step {self.step}. Lower the learning rate."
+            )
         self.optimiser.zero_grad(set_to_none=True)
         result.loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)

@@ -16,6 +16,9 @@ from .prompting import Batch, correction_clicks
 
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 2.0
+MEAN_SHARE = 0.25
+"""Three answers to one click are taught by the best one's loss, and by this share of all three's: otherwise each
+becomes so special that choosing among them by predicted IoU goes wrong, and two of them learn next to nothing."""
 _FORGET = 0.1  # share of corrections given without the previous answer
 
 
@@ -128,10 +131,12 @@ class _Part:
         """Keep loss and figures of (N, K, h, w) answers; return the (N, h, w) answer of the highest predicted IoU."""
         targets = self._targets[:, None].expand_as(logits)
         each_focal, each_dice = focal(logits, targets), dice(logits, targets) * self.known[:, None]
-        best = (FOCAL_WEIGHT * each_focal + DICE_WEIGHT * each_dice).min(dim=1)
+        each = FOCAL_WEIGHT * each_focal + DICE_WEIGHT * each_dice
+        best = each.min(dim=1)
+        mixed = (1 - MEAN_SHARE) * best.values + MEAN_SHARE * each.mean(dim=1)
         truth = true_iou(logits.detach(), targets)
         # All answers' IoU is taught, not only the best one's: the head has to choose among them.
-        self.losses.append(best.values + ((predicted - truth) ** 2).mean(dim=1))
+        self.losses.append(mixed + ((predicted - truth) ** 2).mean(dim=1))
         chosen = predicted.argmax(dim=1)
         rows = torch.arange(len(chosen), device=chosen.device)
         self.ious.append(truth[rows, chosen])

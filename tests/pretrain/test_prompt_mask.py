@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from samtune.models.prompt_mask import BOX_INSIDE, BOX_OUTSIDE, CLICK_LOGIT, CLIP_LOGIT, draw_one, draw_prompts
 
 SIZE = (32, 32)

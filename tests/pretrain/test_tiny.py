@@ -6,8 +6,6 @@ import sys
 
 import pytest
 import torch
-from torch import nn
-
 from samtune.models.batch_decode import decode_batch
 from samtune.models.conv_stem import ConvStem, fold_published
 from samtune.models.errors import WeightsError
@@ -15,6 +13,7 @@ from samtune.models.losses import dice, focal, true_iou
 from samtune.models.prompt_mask import draw_prompts
 from samtune.models.sam_modules import Sam, import_modeling
 from samtune.models.tiny import build_tiny
+from torch import nn
 
 
 @pytest.fixture(scope="module")
