@@ -16,6 +16,7 @@ from ..engine.messages import (
     PrepareResult,
     Prompt,
     RasterInfo,
+    RasterSpec,
     SegmentParams,
     SegmentResult,
     WarmUpParams,
@@ -61,6 +62,7 @@ class ClickController(QObject):
         self._thumbnail = LatestRequest(service, session, "thumbnail")
         self._warm_up = LatestRequest(service, session, "warm-up", self.tr("Loading the model…"))
         self.hover = HoverPreview(session, service, frame, self.level_at, self)
+        self._asked: RasterSpec | None = None
         self._level: int | None = None
         self._raises = 0
         self._answered: tuple[Step, ...] = ()
@@ -75,6 +77,7 @@ class ClickController(QObject):
         self._slider_timer.timeout.connect(self.request_outline)
         session.layer_changed.connect(self._on_layer_changed)
         session.source_changed.connect(self.open_raster)
+        session.style_changed.connect(self._on_style_changed)
         session.model_changed.connect(self._on_model_changed)
         session.level_changed.connect(self._on_level_changed)
         session.options_changed.connect(self._slider_timer.start)
@@ -99,6 +102,7 @@ class ClickController(QObject):
         except RasterError as error:
             self._report(error)
             return
+        self._asked = spec
         self._open.send(Method.OPEN, spec, self._on_opened, self._on_open_failed)
 
     def _on_opened(self, result: object) -> None:
@@ -111,6 +115,19 @@ class ClickController(QObject):
         self._warm(after_open=True)
         if session.steps:
             self.request_outline()
+
+    def _on_style_changed(self) -> None:
+        """Open the raster anew if its style shows it with another stretch, and that is what the model shall see."""
+        session = self._session
+        if session.layer is None or session.layer_problem:
+            return
+        try:
+            spec = raster_spec(session.layer, session.bands, session.stretch)
+        except RasterError as error:
+            self._report(error)
+            return
+        if spec != self._asked:
+            self.open_raster()
 
     def _on_open_failed(self, error: SamTuneError) -> None:
         self._session.set_raster(None)

@@ -21,7 +21,7 @@ from .target_fields import FIELD_TYPES, make_field
 
 translate = QCoreApplication.translate
 
-OUTLINE_COLOUR = "#f0e442"
+OUTLINE_COLOUR = "#cc79a7"  # unlike the outline under way, also for colour-blind people
 
 
 def create_geopackage(path: Path, crs: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformContext) -> Path:
@@ -69,7 +69,7 @@ def load_geopackage(path: Path) -> QgsVectorLayer:
     if not layer.isValid():
         raise _cannot_write(path, "the layer is invalid")
     symbol = QgsFillSymbol.createSimple(
-        {"color": "240,228,66,40", "outline_color": OUTLINE_COLOUR, "outline_width": "0.5", "outline_style": "solid"}
+        {"color": "204,121,167,50", "outline_color": OUTLINE_COLOUR, "outline_width": "0.5", "outline_style": "solid"}
     )
     layer.renderer().setSymbol(symbol)
     return layer

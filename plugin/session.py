@@ -85,6 +85,7 @@ class Session(QObject):
 
     layer_changed = pyqtSignal()
     source_changed = pyqtSignal()
+    style_changed = pyqtSignal()
     raster_changed = pyqtSignal()
     models_changed = pyqtSignal()
     model_changed = pyqtSignal()
@@ -145,8 +146,10 @@ class Session(QObject):
             return
         if self.layer is not None:
             self.layer.willBeDeleted.disconnect(self._forget_layer)
+            self.layer.rendererChanged.disconnect(self.style_changed)
         if layer is not None:
             layer.willBeDeleted.connect(self._forget_layer)
+            layer.rendererChanged.connect(self.style_changed)
         self._start_over(layer, bands, problem)
 
     def _start_over(self, layer: QgsRasterLayer | None, bands: tuple[int, ...] = (), problem: str = "") -> None:

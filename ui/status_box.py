@@ -65,7 +65,7 @@ class StatusBox(QWidget):
             session.outline_changed,
         ):
             signal.connect(self.refresh)
-        session.steps_changed.connect(self._forget_notice)
+        session.steps_changed.connect(self._on_steps)
         session.busy_changed.connect(self._on_busy)
         session.noticed.connect(self._on_notice)
         self._hide_progress()
@@ -102,6 +102,10 @@ class StatusBox(QWidget):
         self._notice = notice
         self._notice_timer.start()
         self.refresh()
+
+    def _on_steps(self) -> None:
+        if self._session.steps:
+            self._forget_notice()
 
     def _forget_notice(self) -> None:
         self._notice_timer.stop()

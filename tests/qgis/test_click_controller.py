@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsCoordinateReferenceSystem, QgsGeometry, QgsPointXY, QgsRasterLayer
+from qgis.core import QgsContrastEnhancement, QgsCoordinateReferenceSystem, QgsGeometry, QgsPointXY, QgsRasterLayer
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtTest import QSignalSpy, QTest
 from samtune.engine.messages import Method, SegmentParams
@@ -434,6 +434,24 @@ def test_other_bands_open_anew_and_keep_the_object(
     service.last(Method.OPEN).on_result(gray)
     assert len(service.of(Method.SEGMENT)) == 2
     assert len(params(service).points) == 1
+
+
+def test_another_stretch_in_the_style_is_what_the_model_sees(
+    controller: ClickController, ready_session: Session, service: ScriptedService, raster_layer: QgsRasterLayer
+) -> None:
+    controller.open_raster()
+    opened = len(service.of(Method.OPEN))
+    raster_layer.setOpacity(0.5)
+    raster_layer.setRenderer(raster_layer.renderer().clone())
+    assert len(service.of(Method.OPEN)) == opened, "the stretch is as it was"
+    raster_layer.setContrastEnhancement(QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum)
+    stretch = service.last(Method.OPEN).params.stretch  # type: ignore[attr-defined]
+    assert len(service.of(Method.OPEN)) > opened
+    assert stretch != ((0.0, 255.0),) * 3
+    ready_session.set_source((1, 2, 3), StretchMode.ROBUST)
+    opened = len(service.of(Method.OPEN))
+    raster_layer.setContrastEnhancement(QgsContrastEnhancement.ContrastEnhancementAlgorithm.NoEnhancement)
+    assert len(service.of(Method.OPEN)) == opened, "the robust stretch does not follow the style"
 
 
 def test_another_model_asks_again(

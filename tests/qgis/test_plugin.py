@@ -226,6 +226,7 @@ def test_main_job_by_real_events(at_work: SamTunePlugin, window: Window, polygon
     QTest.keyClick(canvas, Qt.Key.Key_Return)
     (feature,) = polygon_layer.getFeatures()
     assert feature["class"] == "pond"
+    assert "objects" in bench.dock.status_box.label.text(), "it says where the polygon went"
     assert polygon_layer.undoStack().count() == 1
     assert not bench.bands.outline.isVisible()
     assert bench.session.steps == ()
