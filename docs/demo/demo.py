@@ -20,7 +20,7 @@ from pathlib import Path
 
 from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QEventLoop, Qt, QTimer
-from qgis.PyQt.QtWidgets import QAction, QApplication, QFileDialog, QToolButton
+from qgis.PyQt.QtWidgets import QAction, QApplication, QDockWidget, QFileDialog, QToolBar
 from qgis.utils import iface, plugins
 
 ROOT = Path.cwd()
@@ -62,18 +62,22 @@ class Demo:
         self.step("start the engine and open the raster", self.wait_for_engine)
         self.step("take up the map tool", self.take_tool)
         self.step("rest the pointer on the lake", lambda: self.hover(57, 47))
-        self.step("click the lake", lambda: self.click(57, 47))
-        self.step("take away the field east of it with a right click", lambda: self.click(80, 62, positive=False))
+        self.step("click the lake", lambda: self.click(57, 47, shot="02-click"))
+        self.step("add its western arm with a second click", lambda: self.click(33, 38))
+        self.step(
+            "take away the woods south of it with a right click",
+            lambda: self.click(70, 62, positive=False, shot="03-corrected"),
+        )
         self.step("keep it, in a new GeoPackage", self.accept_into_new_file)
         self.step("click the pond", lambda: self.click(138, 209))
         self.step("keep it", self.accept)
-        self.step("draw a box around the estate", lambda: self.box((188, 126), (218, 160), "04-box"))
+        self.step("draw a box around the estate", lambda: self.box((188, 126), (218, 160), shot="04-box"))
         self.step("keep it", self.accept)
         self.step("go to the photograph of trees", lambda: self.change_layer(NEON))
-        self.step("click a crown", lambda: self.click(72, 93))
-        self.step("add to it with a second click", lambda: self.click(66, 104, shot="05-trees"))
+        self.step("draw a box around a crown", lambda: self.box((57, 72), (88, 114)))
+        self.step("add to it with a click", lambda: self.click(72, 93, shot="05-trees"))
         self.step("keep it", self.accept)
-        self.step("draw a box around another", lambda: self.box((58, 250), (158, 372), None))
+        self.step("draw a box around another", lambda: self.box((246, 92), (290, 142)))
         self.step("keep it", self.accept)
         self.step("save the layer's edits", self.save)
 
@@ -94,20 +98,21 @@ class Demo:
         if not iface.addProject(str(SAMPLE)):
             raise RuntimeError(f"{SAMPLE} cannot be opened")
         iface.messageBar().clearWidgets()
-        for dock in iface.mainWindow().findChildren(QAction):
-            if dock.objectName() == "mActionShowBrowser2":
-                dock.setChecked(False)
+        browser = iface.mainWindow().findChild(QDockWidget, "Browser")
+        if browser is not None:
+            browser.hide()
         settle(1500)
+        iface.zoomToActiveLayer()
         self.draw()
 
     def open_panel(self) -> None:
-        """Press the plugin's button in the raster toolbar."""
+        """Press the plugin's button in the toolbar."""
         action = iface.mainWindow().findChild(QAction, "SamTuneDockAction")
-        buttons = [w for w in action.associatedWidgets() if isinstance(w, QToolButton) and w.isVisible()]
-        if buttons:
-            self.hand.click(buttons[0], buttons[0].rect().center())
-        else:
-            action.trigger()
+        bars = [widget for widget in action.associatedWidgets() if isinstance(widget, QToolBar)]
+        button = next((bar.widgetForAction(action) for bar in bars if bar.isVisible()), None)
+        if button is None:
+            raise RuntimeError("the plugin's button is in no visible toolbar")
+        self.hand.click(button, button.rect().center())
         wait_for(lambda: self.bench is not None and self.bench.dock.isVisible(), 15, "the panel to open")
         settle(500)
 
@@ -134,23 +139,22 @@ class Demo:
         self.shot("01-hover")
         return {"preview_after": round(time.monotonic() - begun, 2)}
 
-    def click(self, column: float, row: float, *, positive: bool = True, shot: str | None = "") -> dict[str, object]:
+    def click(self, column: float, row: float, *, positive: bool = True, shot: str = "") -> dict[str, object]:
         """Click a place of the raster and wait for the outline.
 
         Args:
             column: of the layer's pixels, from the left edge.
             row: likewise from the top.
             positive: left button; otherwise the right one.
-            shot: name of the screenshot; by default that of the first clicks, None for no picture.
+            shot: name of the screenshot; empty for none.
         """
         button = Qt.MouseButton.LeftButton if positive else Qt.MouseButton.RightButton
         found = self.prompt(lambda: self.hand.click(*on_screen(self.layer(), column, row), button=button))
-        name = shot or ("02-click" if positive else "03-corrected")
-        if name not in self.images and shot is not None:
-            self.shot(name)
+        if shot:
+            self.shot(shot)
         return found
 
-    def box(self, corner: tuple[float, float], opposite: tuple[float, float], shot: str | None) -> dict[str, object]:
+    def box(self, corner: tuple[float, float], opposite: tuple[float, float], shot: str = "") -> dict[str, object]:
         """Drag a box and wait for the outline."""
         widget, start = on_screen(self.layer(), *corner)
         _, end = on_screen(self.layer(), *opposite)
@@ -290,6 +294,8 @@ def main() -> int:
         problem = f"{error}"
         traceback.print_exc()
         iface.mainWindow().grab().save(str(OUT / "failed.png"))
+    QgsProject.instance().clear()  # lets go of the file, so that it is whole without SQLite's journal beside it
+    settle(300)
     polygons = measure(OUTPUT) if OUTPUT.is_file() else []
     if not problem and len(polygons) != 5:
         problem = f"{OUTPUT} holds {len(polygons)} polygons, not 5"

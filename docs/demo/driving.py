@@ -43,8 +43,8 @@ class XHand:
         settle(60)
 
     def _place(self, widget: QWidget, place: QPoint) -> tuple[int, int]:
-        there = widget.mapToGlobal(place)
-        return there.x(), there.y()
+        there, ratio = widget.mapToGlobal(place), widget.devicePixelRatioF()
+        return round(there.x() * ratio), round(there.y() * ratio)
 
     def move(self, widget: QWidget, place: QPoint) -> None:
         """Move the pointer there in two steps, so that widgets see it come."""

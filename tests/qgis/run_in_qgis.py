@@ -184,7 +184,11 @@ def display(visible: str) -> Iterator[dict[str, str]]:
     read_end, write_end = os.pipe()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(
-            child(["Xvfb", "-displayfd", str(write_end), "-screen", "0", SCREEN, "-nolisten", "tcp"], env, (write_end,))
+            child(
+                ["Xvfb", "-displayfd", str(write_end), "-screen", "0", SCREEN, "-dpi", "96", "-nolisten", "tcp"],
+                env,
+                (write_end,),
+            )
         )
         os.close(write_end)
         with os.fdopen(read_end, encoding="ascii") as pipe:
