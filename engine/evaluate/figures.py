@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,32 @@ SIZES = ((0, 32**2, "small, under 32 px"), (32**2, 96**2, "medium, 32 to 96 px")
 _RESAMPLES = 1000
 
 Figures = dict[str, float]
-Report = dict[str, "int | float | list[float] | Figures | dict[str, Figures]"]
+
+
+class Report(TypedDict):
+    """Figures of an evaluation, as they are written to JSON. What was not measured does not appear.
+
+    Attributes:
+        objects: how many.
+        mean: means over the objects, by name of the figure.
+        interval: 95 % bootstrap interval of each mean, low and high.
+        classes: figures of each class, where there is more than one.
+        sizes: figures of each size bin.
+        calibration: see :func:`calibration`.
+        plan: how it was measured.
+        measured: name of the model or baseline.
+        each: every object's outcome.
+    """
+
+    objects: int
+    mean: Figures
+    interval: dict[str, tuple[float, float]]
+    classes: NotRequired[dict[str, Figures]]
+    sizes: dict[str, Figures]
+    calibration: NotRequired[Figures]
+    plan: NotRequired[dict[str, object]]
+    measured: NotRequired[str]
+    each: NotRequired[list[dict[str, object]]]
 
 
 def summarise(outcomes: Sequence[Outcome], seed: int = 0) -> Report:
@@ -25,17 +51,16 @@ def summarise(outcomes: Sequence[Outcome], seed: int = 0) -> Report:
         seed: of the bootstrap.
 
     Returns:
-        ``objects`` (count), ``mean`` (figures by name), ``interval`` (name to [low, high], 95 %), ``classes`` and
-        ``sizes`` (name to figures). Nothing that was not measured appears.
+        The report, without plan and calibration.
     """
     mean = _figures(outcomes)
-    interval = {name: list(_interval(values, seed)) for name, values in _values(outcomes).items()}
+    interval = {name: _interval(values, seed) for name, values in _values(outcomes).items()}
+    bins = {name: [outcome for outcome in outcomes if low <= outcome.area < high] for low, high, name in SIZES}
+    sizes = {name: _figures(found) for name, found in bins.items() if found}
+    report: Report = {"objects": len(outcomes), "mean": mean, "interval": interval, "sizes": sizes}
     classes = sorted({outcome.label for outcome in outcomes})
-    report: Report = {"objects": len(outcomes), "mean": mean, "interval": interval}  # type: ignore[dict-item]
     if len(classes) > 1:
         report["classes"] = {name: _figures([o for o in outcomes if o.label == name]) for name in classes}
-    bins = {name: [outcome for outcome in outcomes if low <= outcome.area < high] for low, high, name in SIZES}
-    report["sizes"] = {name: _figures(found) for name, found in bins.items() if found}
     return report
 
 
@@ -101,17 +126,20 @@ def calibration(outcomes: Sequence[Outcome], bins: int = 10) -> Figures:
 
 def as_text(report: Report) -> str:
     """Lay a report out for reading: one line per figure with its interval, then classes and sizes."""
-    mean, interval = report["mean"], report["interval"]
     lines = [f"{report['objects']} objects"]
-    for name, values in interval.items():  # type: ignore[union-attr]
-        low, high = values  # type: ignore[misc]
-        lines.append(f"  {name:<24} {mean[name]:7.3f}   [{low:.3f}, {high:.3f}]")  # type: ignore[index]
-    for part in ("classes", "sizes"):
-        for name, figures in report.get(part, {}).items():  # type: ignore[union-attr]
-            shown: Callable[[str], str] = lambda key, found=figures: f"{found[key]:.3f}" if key in found else "-"  # noqa: E731
-            lines.append(
-                f"  {name:<24} {figures['objects']:5.0f} objects: 1 click {shown('iou_1_click')}, "
-                f"3 clicks {shown('iou_3_clicks')}, box {shown('iou_box')}"
-            )
+    for name, (low, high) in report["interval"].items():
+        lines.append(f"  {name:<24} {report['mean'][name]:7.3f}   [{low:.3f}, {high:.3f}]")
+    lines += [
+        _line(name, figures) for part in (report.get("classes", {}), report["sizes"]) for name, figures in part.items()
+    ]
     lines.append(f"  (numbers of clicks are capped at {MOST_CLICKS})")
     return "\n".join(lines)
+
+
+def _line(name: str, figures: Figures) -> str:
+    shown = [
+        f"{title} {figures[key]:.3f}"
+        for title, key in (("1 click", "iou_1_click"), ("3 clicks", "iou_3_clicks"), ("box", "iou_box"))
+        if key in figures
+    ]
+    return f"  {name:<24} {figures['objects']:5.0f} objects: {', '.join(shown)}"

@@ -19,13 +19,13 @@ class Stage:
         until: share of the run's steps at which the stage ends.
         size: crop side in pixels, a multiple of 16.
         batch: images per step.
-        clicks: correction clicks after the first prompt.
+        clicks: correction clicks after the first prompt, on average over the steps.
     """
 
     until: float
     size: int
     batch: int
-    clicks: int = 2
+    clicks: float = 2.0
 
 
 @dataclass(frozen=True)

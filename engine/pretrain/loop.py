@@ -126,7 +126,7 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         batch = batch.to(self._device)
         rng = np.random.default_rng([self._config.seed, 2, self.step])
-        clicks = self._config.stage_at(self.step).clicks
+        clicks = math.floor(self._config.stage_at(self.step).clicks + rng.random())
         result = run_step(self.model, batch, clicks, rng, bf16=self._bf16)
         if not torch.isfinite(result.loss):
             raise SamTuneError(

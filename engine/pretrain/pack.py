@@ -40,12 +40,12 @@ class Entry:
     @cached_property
     def image(self) -> NDArray[np.uint8]:
         """The (H, W, 3) RGB image, mapped from the file."""
-        return np.load(self.folder / f"{self.name}.image.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(self.folder / f"{self.name}.image.npy", mmap_mode="r")
 
     @cached_property
     def labels(self) -> NDArray[np.uint16]:
         """The (L, H, W) label maps, mapped from the file."""
-        return np.load(self.folder / f"{self.name}.labels.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(self.folder / f"{self.name}.labels.npy", mmap_mode="r")
 
 
 def write_entry(

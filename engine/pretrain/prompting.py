@@ -37,8 +37,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on a device."""
-        tensors = (self.images, self.valid, self.targets, self.points, self.boxes)
-        return Batch(*(tensor.to(device) for tensor in tensors), boxed=self.boxed)
+        return Batch(
+            self.images.to(device),
+            self.valid.to(device),
+            self.targets.to(device),
+            self.points.to(device),
+            self.boxes.to(device),
+            self.boxed,
+        )
 
 
 def make_batch(samples: Sequence[Sample], boxed: int, rng: np.random.Generator) -> Batch:

@@ -74,15 +74,16 @@ class Composer:
             self._bank.texture(rng, SIZE, base + spread * (self._bank.colour(rng) - base)) for _ in range(kinds)
         ]
         kind_map = kind_of[cells]
-        image = np.choose(kind_map[..., None], textures).astype(np.float64)
+        image = np.choose(kind_map[..., None], textures)
         tint = float(rng.choice([0.0, 4.0, 9.0, 16.0]))
-        image = image + (rng.normal(0, tint, (count, 1)) + rng.normal(0, tint / 3, (count, 3)))[cells]
+        tints = rng.normal(0, tint, (count, 1)) + rng.normal(0, tint / 3, (count, 3))
+        image = (image + tints[cells]).astype(np.float32)
         parts = cells if tint else kind_map.astype(np.int32)
         labels = measure.label(parts + 1, connectivity=1)  # type: ignore[no-untyped-call]
         if rng.random() < 0.4:
-            image, labels = self._bounded(rng, image.astype(np.float32), cells, parts)
+            image, labels = self._bounded(rng, image, cells, parts)
         classes = (kind_map + 1).astype(np.uint16)
-        return Canvas(rng, image.astype(np.float32), _compact(labels)), classes
+        return Canvas(rng, image, _compact(labels)), classes
 
     def _bounded(
         self,
