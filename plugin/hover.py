@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from qgis.core import QgsPointXY
-from qgis.PyQt.QtCore import QObject, QTimer
+from qgis.PyQt.QtCore import QElapsedTimer, QObject, QTimer
 
 from ..engine.messages import Empty, Method, PrepareParams, PrepareResult, Prompt, SegmentParams, SegmentResult
 from ..models.errors import PromptError, SamTuneError
@@ -15,7 +15,7 @@ from .latest_request import LatestRequest, Service
 from .map_frame import MapFrame, from_wkb_hex
 from .session import Box, EngineState, NoticeLevel, Session
 
-HOVER_MS = 50
+HOVER_MS = 40
 """Shortest time between two previews."""
 
 DWELL_MS = 350
@@ -59,6 +59,7 @@ class HoverPreview(QObject):
         self._asked: QgsPointXY | None = None
         self._refused: tuple[object, ...] = ()
         self._paused = False
+        self._since_asked = QElapsedTimer()
         self._timer = self._make_timer(HOVER_MS, self._ask)
         self._dwell = self._make_timer(DWELL_MS, self._on_dwell)
 
@@ -70,8 +71,7 @@ class HoverPreview(QObject):
         """
         self._pointer = point
         self._dwell.stop()
-        if not self._timer.isActive():
-            self._timer.start()
+        self._ask_soon()
 
     def leave(self) -> None:
         """The pointer left the map: no preview any more. Encoding goes on, for it will be wanted."""
@@ -135,6 +135,12 @@ class HoverPreview(QObject):
         timer.timeout.connect(slot)
         return timer
 
+    def _ask_soon(self) -> None:
+        """Ask as soon as the pause between two previews allows; at once if the last answer took longer than that."""
+        if not self._timer.isActive():
+            passed = self._since_asked.elapsed() if self._since_asked.isValid() else HOVER_MS
+            self._timer.start(max(0, HOVER_MS - passed))
+
     def _engine_ready(self) -> bool:
         info = self._session.model_info
         return self._session.engine_state is EngineState.READY and (info is None or info.present)
@@ -167,6 +173,7 @@ class HoverPreview(QObject):
             cached_only=True,
         )
         self._asked = point
+        self._since_asked.start()
         self._segment.send(
             Method.SEGMENT, params, lambda result: self._on_preview(cast("SegmentResult", result)), lambda _error: None
         )
@@ -180,7 +187,7 @@ class HoverPreview(QObject):
         found = result.empty is Empty.NONE and session.hover_enabled
         session.set_preview(from_wkb_hex(result.wkb) if found else None)
         if self._pointer is not None and self._pointer != self._asked:
-            self._timer.start()
+            self._ask_soon()
         elif result.empty is Empty.COLD:
             self._dwell.start()
 
@@ -205,7 +212,7 @@ class HoverPreview(QObject):
         if result.thumbnail_png:
             session.set_thumbnail(base64.b64decode(result.thumbnail_png))
         if self._pointer is not None:
-            self._timer.start()
+            self._ask_soon()
 
     def _same_crop(self, step: Prompt | Box) -> bool:
         params = self._prepare.params
