@@ -29,7 +29,7 @@ SAMPLE = ROOT / "docs" / "sample" / "sample.qgs"
 sys.path.insert(0, str(ROOT / "docs" / "demo"))
 
 from driving import hand_for_this_display, on_screen, settle, wait_for  # noqa: E402 - beside this file, found by now
-from measure import measure  # noqa: E402 - likewise
+from measure import make_whole, measure  # noqa: E402 - likewise
 
 LANDSAT = "landsat_raleigh"
 NEON = "neon_osbs"
@@ -294,9 +294,9 @@ def main() -> int:
         problem = f"{error}"
         traceback.print_exc()
         iface.mainWindow().grab().save(str(OUT / "failed.png"))
-    QgsProject.instance().clear()  # lets go of the file, so that it is whole without SQLite's journal beside it
-    settle(300)
+    QgsProject.instance().clear()
     polygons = measure(OUTPUT) if OUTPUT.is_file() else []
+    make_whole(OUTPUT)
     if not problem and len(polygons) != 5:
         problem = f"{OUTPUT} holds {len(polygons)} polygons, not 5"
     missing = [name for name in IMAGES if not (OUT / f"{name}.png").is_file()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from qgis.core import QgsDistanceArea, QgsProject, QgsVectorLayer
@@ -35,3 +37,16 @@ def measure(path: Path) -> list[dict[str, object]]:
             }
         )
     return found
+
+
+def make_whole(path: Path) -> None:
+    """Bring all changes into the file itself. QGIS keeps connections open for a while, and with them SQLite's journal.
+
+    Args:
+        path: a GeoPackage that nobody writes to any more; need not exist.
+    """
+    if path.is_file():
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for ending in ("-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
