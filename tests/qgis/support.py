@@ -185,7 +185,7 @@ def drag(canvas: QgsMapCanvas, start: QPoint, end: QPoint) -> None:
 
 
 def move(canvas: QgsMapCanvas, to: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoButton) -> None:
-    """Move the pointer over a canvas. (QTest.mouseMove says nothing of the button held.)"""
+    """Move the pointer over a canvas; QTest.mouseMove says nothing of the button held."""
     from qgis.PyQt.QtCore import QPointF
     from qgis.PyQt.QtGui import QMouseEvent
 
