@@ -90,7 +90,9 @@ def raster_info(uri: str = "scene.tif", **changes: object) -> RasterInfo:
 
 
 def model_info(name: str = "tiny", *, present: bool = True) -> ModelInfo:
-    return ModelInfo(name, name.upper(), "A model.", present, 16 << 20, 512, "Apache-2.0", f"https://models.example/{name}")
+    return ModelInfo(
+        name, name.upper(), "A model.", present, 16 << 20, 512, "Apache-2.0", f"https://models.example/{name}"
+    )
 
 
 def square(x: float = LEFT + 20, y: float = TOP - 20, side: float = 10.0) -> QgsGeometry:
