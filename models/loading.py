@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle  # nosec B403 - for its exception; weights_only=True unpickles nothing
+# For its exception only: weights_only=True unpickles nothing.
+import pickle  # nosec B403
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
