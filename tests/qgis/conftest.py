@@ -148,3 +148,11 @@ def settings(without_plugin: None) -> Iterator[PluginSettings]:
     for entry in made.node.childrenSettings():
         entry.remove()
     made.unload()
+
+
+@pytest.fixture
+def window(qgis_app: object, project: QgsProject) -> Iterator[support.Window]:
+    made = support.Window()
+    yield made
+    made.window.deleteLater()
+    support.spin(5)

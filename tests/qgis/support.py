@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qgis.core import QgsGeometry, QgsPointXY, QgsRasterLayer
-from qgis.gui import QgsMapCanvas
+from qgis.gui import QgsMapCanvas, QgsMessageBar
 from qgis.PyQt.QtCore import QCoreApplication, QElapsedTimer, QEvent, QPoint, Qt
 from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QAction, QDockWidget, QMainWindow, QMenu, QToolBar
 from samtune.engine.messages import (
     Empty,
     Method,
@@ -197,3 +198,54 @@ def move(canvas: QgsMapCanvas, to: QPoint, held: Qt.MouseButton = Qt.MouseButton
         QEvent.Type.MouseMove, place, shown, Qt.MouseButton.NoButton, held, Qt.KeyboardModifier.NoModifier
     )
     QCoreApplication.sendEvent(canvas.viewport(), event)
+
+
+class Window:
+    """As much of QGIS's interface as the plugin uses, around a real window, canvas and message bar."""
+
+    def __init__(self) -> None:
+        self.window = QMainWindow()
+        self.canvas = QgsMapCanvas(self.window)
+        self.window.setCentralWidget(self.canvas)
+        self.window.resize(900, 700)
+        self.bar = QgsMessageBar(self.window)
+        self.toolbar = QToolBar(self.window)
+        self.menu = QMenu(self.window)
+        self.factories: list[object] = []
+        self.window.show()
+
+    def mainWindow(self) -> QMainWindow:  # noqa: N802 - QGIS's names from here on
+        return self.window
+
+    def mapCanvas(self) -> QgsMapCanvas:  # noqa: N802
+        return self.canvas
+
+    def messageBar(self) -> QgsMessageBar:  # noqa: N802
+        return self.bar
+
+    def activeLayer(self) -> None:  # noqa: N802
+        return None
+
+    def addPluginToMenu(self, name: str, action: QAction) -> None:  # noqa: N802
+        self.menu.addAction(action)
+
+    def removePluginMenu(self, name: str, action: QAction) -> None:  # noqa: N802
+        self.menu.removeAction(action)
+
+    def addToolBarIcon(self, action: QAction) -> None:  # noqa: N802
+        self.toolbar.addAction(action)
+
+    def removeToolBarIcon(self, action: QAction) -> None:  # noqa: N802
+        self.toolbar.removeAction(action)
+
+    def registerOptionsWidgetFactory(self, factory: object) -> None:  # noqa: N802
+        self.factories.append(factory)
+
+    def unregisterOptionsWidgetFactory(self, factory: object) -> None:  # noqa: N802
+        self.factories.remove(factory)
+
+    def addDockWidget(self, area: Qt.DockWidgetArea, dock: QDockWidget) -> None:  # noqa: N802
+        self.window.addDockWidget(area, dock)
+
+    def removeDockWidget(self, dock: QDockWidget) -> None:  # noqa: N802
+        self.window.removeDockWidget(dock)

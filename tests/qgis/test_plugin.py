@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import QgsProject, QgsRasterLayer, QgsSettingsTree, QgsVectorLayer
-from qgis.gui import QgsMapCanvas, QgsMessageBar, QgsRubberBand
+from qgis.gui import QgsRubberBand
 from qgis.PyQt.QtCore import QObject, QPoint, Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QAction, QApplication, QDockWidget, QMainWindow, QMenu, QToolBar, QWidget
+from qgis.PyQt.QtWidgets import QAction, QApplication, QWidget
 from samtune import classFactory
 from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
@@ -22,6 +22,7 @@ from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, SamTunePlugin
 from samtune.plugin.session import EngineState
 from samtune_test_support import (
     ScriptedService,
+    Window,
     click,
     found,
     model_info,
@@ -31,57 +32,6 @@ from samtune_test_support import (
     spin,
     write_raster,
 )
-
-
-class Window:
-    """As much of QGIS's interface as the plugin uses, around a real window, canvas and message bar."""
-
-    def __init__(self) -> None:
-        self.window = QMainWindow()
-        self.canvas = QgsMapCanvas(self.window)
-        self.window.setCentralWidget(self.canvas)
-        self.window.resize(900, 700)
-        self.bar = QgsMessageBar(self.window)
-        self.toolbar = QToolBar(self.window)
-        self.menu = QMenu(self.window)
-        self.factories: list[object] = []
-        self.window.show()
-
-    def mainWindow(self) -> QMainWindow:  # noqa: N802 - QGIS's names from here on
-        return self.window
-
-    def mapCanvas(self) -> QgsMapCanvas:  # noqa: N802
-        return self.canvas
-
-    def messageBar(self) -> QgsMessageBar:  # noqa: N802
-        return self.bar
-
-    def activeLayer(self) -> None:  # noqa: N802
-        return None
-
-    def addPluginToMenu(self, name: str, action: QAction) -> None:  # noqa: N802
-        self.menu.addAction(action)
-
-    def removePluginMenu(self, name: str, action: QAction) -> None:  # noqa: N802
-        self.menu.removeAction(action)
-
-    def addToolBarIcon(self, action: QAction) -> None:  # noqa: N802
-        self.toolbar.addAction(action)
-
-    def removeToolBarIcon(self, action: QAction) -> None:  # noqa: N802
-        self.toolbar.removeAction(action)
-
-    def registerOptionsWidgetFactory(self, factory: object) -> None:  # noqa: N802
-        self.factories.append(factory)
-
-    def unregisterOptionsWidgetFactory(self, factory: object) -> None:  # noqa: N802
-        self.factories.remove(factory)
-
-    def addDockWidget(self, area: Qt.DockWidgetArea, dock: QDockWidget) -> None:  # noqa: N802
-        self.window.addDockWidget(area, dock)
-
-    def removeDockWidget(self, dock: QDockWidget) -> None:  # noqa: N802
-        self.window.removeDockWidget(dock)
 
 
 class FakeService(QObject, ScriptedService):
@@ -100,14 +50,6 @@ class FakeService(QObject, ScriptedService):
 
     def shutdown(self) -> None:
         self.ended = True
-
-
-@pytest.fixture
-def window(qgis_app: object, project: QgsProject) -> Iterator[Window]:
-    made = Window()
-    yield made
-    made.window.deleteLater()
-    spin(5)
 
 
 @pytest.fixture
