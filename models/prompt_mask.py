@@ -5,7 +5,10 @@ SAM's mask prompt is a (h, w) plane of logits at a quarter of the input's size, 
 faster than the point tokens alone; so it must be drawn in the same way when it is used. The convention:
 
 * the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside
-  where a box was given; else as 0;
+  where a box was given; without either, as 6 times the likeness of each place to what was clicked: the cosine of the
+  image embeddings there and at the click, both less the embedding's mean over the crop (bilinear between cells; mean
+  over the object's clicks less mean over the background's). Likeness is what a first click most often means, and it
+  reaches the encoder's training directly; where no embedding is given the plane begins as 0;
 * every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d
   being the distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 CELL = 4
 SIGMA = 3.0
@@ -24,6 +28,7 @@ CLICK_LOGIT = 6.0
 CLIP_LOGIT = 8.0
 BOX_INSIDE = 1.0
 BOX_OUTSIDE = -4.0
+LIKENESS_LOGIT = 6.0
 
 
 def draw_prompts(
@@ -32,6 +37,7 @@ def draw_prompts(
     labels: torch.Tensor,
     boxes: torch.Tensor | None = None,
     previous: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Draw the prompts of N objects.
 
@@ -41,6 +47,7 @@ def draw_prompts(
         labels: (N, P): 1 object, 0 background, -1 no click (ignored).
         boxes: (N, 4) float x0, y0, x1, y1 in input pixels, or None. A row with a NaN has no box.
         previous: (N, h, w) logits of the previous answer, or None. A plane of NaN says there is none for that object.
+        embeddings: (N, C, h / 4, w / 4) image embeddings, or None to do without likeness.
 
     Returns:
         (N, 1, h, w) float32, for ``PromptEncoder``'s ``masks``.
@@ -49,6 +56,8 @@ def draw_prompts(
     rows = (torch.arange(height, dtype=torch.float32, device=points.device) + 0.5)[None, :, None]
     columns = (torch.arange(width, dtype=torch.float32, device=points.device) + 0.5)[None, None, :]
     plane = torch.zeros(points.shape[0], height, width, device=points.device)
+    if embeddings is not None and points.shape[1] and (previous is None or torch.isnan(previous).any()):
+        plane = LIKENESS_LOGIT * _likeness(embeddings.float(), points, labels, size)
     if boxes is not None:
         plane = torch.where(torch.isnan(boxes).any(dim=1)[:, None, None], plane, _box_plane(boxes, rows, columns))
     if previous is not None:
@@ -63,6 +72,21 @@ def draw_prompts(
     return plane[:, None]
 
 
+def _likeness(
+    embeddings: torch.Tensor, points: torch.Tensor, labels: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Return (N, h, w) in [-1, 1] (clicks of both kinds: [-2, 2]): how like the clicked places each place is."""
+    centred = functional.normalize(embeddings - embeddings.mean(dim=(2, 3), keepdim=True), dim=1)
+    extent = torch.tensor([size[1] * CELL, size[0] * CELL], dtype=torch.float32, device=points.device)
+    places = (points / extent * 2 - 1)[:, None]
+    clicked = functional.grid_sample(centred, places, mode="bilinear", padding_mode="border", align_corners=False)
+    alike = torch.einsum("ncp,nchw->nphw", functional.normalize(clicked[:, :, 0], dim=1), centred)
+    sign = (labels > 0).float() / (labels > 0).sum(dim=1, keepdim=True).clamp_min(1)
+    sign = sign - (labels == 0).float() / (labels == 0).sum(dim=1, keepdim=True).clamp_min(1)
+    coarse = torch.einsum("np,nphw->nhw", sign, alike)[:, None]
+    return functional.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0]
+
+
 def _box_plane(boxes: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     x0, y0, x1, y1 = (side[:, None, None] / CELL for side in boxes.unbind(dim=1))
     inside = (columns >= x0) & (columns <= x1) & (rows >= y0) & (rows <= y1)
@@ -75,6 +99,7 @@ def draw_one(
     labels: NDArray[np.int64],
     box: NDArray[np.float32] | None = None,
     previous: NDArray[np.float32] | None = None,
+    embedding: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Draw the prompts of one object given as numpy arrays, for inference.
 
@@ -84,6 +109,7 @@ def draw_one(
         labels: (n,) 1 object, 0 background.
         box: (4,) x0, y0, x1, y1 in input pixels, or None.
         previous: (h, w) logits of the previous answer, or None.
+        embedding: (C, h / 4, w / 4) of the image, on any device, or None.
 
     Returns:
         (1, 1, h, w) float32 tensor on the CPU.
@@ -94,4 +120,5 @@ def draw_one(
         torch.from_numpy(np.asarray(labels, np.int64).reshape(1, -1)),
         None if box is None else torch.from_numpy(np.asarray(box, np.float32).reshape(1, 4)),
         None if previous is None else torch.from_numpy(np.asarray(previous, np.float32)[None]),
+        None if embedding is None else embedding[None].float().cpu(),
     )

@@ -147,7 +147,7 @@ class PromptableModel:
         _check_prompts(embedding, points, labels, box, mask_logits)
         height, width = int(embedding.shape[1]), int(embedding.shape[2])
         prompts, positions = self._prompt_encoder(height, width)
-        plane = self._mask_prompt((4 * height, 4 * width), points, labels, box, mask_logits)
+        plane = self._mask_prompt(embedding, points, labels, box, mask_logits)
         with _device_errors(self.device):
             sparse, dense = prompts(
                 points=self._points(points, labels) if len(points) else None,
@@ -183,14 +183,16 @@ class PromptableModel:
 
     def _mask_prompt(
         self,
-        size: tuple[int, int],
+        embedding: NDArray[np.float16],
         points: NDArray[np.float32],
         labels: NDArray[np.int64],
         box: NDArray[np.float32] | None,
         previous: NDArray[np.float32] | None,
     ) -> torch.Tensor | None:
         if self.card.click_bumps:
-            return draw_one(size, points, labels, box, previous)
+            seen = torch.from_numpy(np.asarray(embedding, np.float32))
+            size = (4 * seen.shape[1], 4 * seen.shape[2])
+            return draw_one(size, points, labels, box, previous, seen)
         if previous is None:
             return None
         return torch.from_numpy(np.asarray(previous, np.float32)[None, None].copy())

@@ -86,7 +86,7 @@ class _Classical:
 class FelzenszwalbAnswerer(_Classical):
     """The segments under the positive clicks, less those under negative ones; for a box, those mostly within it."""
 
-    def __init__(self, source: RasterSource, scale: float = 300.0) -> None:
+    def __init__(self, source: RasterSource, scale: float = 1000.0) -> None:
         """Take an open raster and felzenszwalb's scale (chosen on training data)."""
         super().__init__(source)
         self._scale = scale
@@ -113,7 +113,7 @@ class FelzenszwalbAnswerer(_Classical):
 class RandomWalkerAnswerer(_Classical):
     """scikit-image's random walker from the clicks; the crop's border (or what is outside the box) is background."""
 
-    def __init__(self, source: RasterSource, beta: float = 300.0, side: int = 128) -> None:
+    def __init__(self, source: RasterSource, beta: float = 1000.0, side: int = 128) -> None:
         """Take an open raster, the walker's beta, and the side its picture is reduced to (it is slow)."""
         super().__init__(source)
         self._beta, self._side = beta, side

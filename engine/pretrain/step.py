@@ -107,6 +107,7 @@ class _Part:
         if not boxed:
             self._labels = torch.ones(count, 1, dtype=torch.int64, device=device)
         self._previous: torch.Tensor | None = None
+        self._seen = None if boxed else embeddings.repeat_interleave(count // len(embeddings), dim=0)
         self.losses: list[torch.Tensor] = []
         self.ious: list[torch.Tensor] = []
         self.logged: dict[str, list[float]] = {"focal": [], "dice": [], "iou_error": []}
@@ -114,7 +115,7 @@ class _Part:
     def ask(self, rng: np.random.Generator) -> None:
         """Decode with the prompts so far, keep the losses, and add a correction click for the next time."""
         size = (self._targets.shape[-2], self._targets.shape[-1])
-        planes = draw_prompts(size, self._points, self._labels, self._boxes, self._previous)
+        planes = draw_prompts(size, self._points, self._labels, self._boxes, self._previous, self._seen)
         with torch.autocast(self._embeddings.device.type, torch.bfloat16, enabled=self._bf16):
             logits, predicted = decode_batch(
                 self._sam, self._embeddings, self._points, self._labels, self._boxes, planes, self._window

@@ -178,7 +178,7 @@ def test_tiny_is_prompted_as_it_was_trained(
             torch.from_numpy(points)[None],
             torch.from_numpy(labels)[None],
             None if corners is None else torch.from_numpy(corners)[None],
-            draw_one((SIZE, SIZE), points, labels, corners),
+            draw_one((SIZE, SIZE), points, labels, corners, None, torch.from_numpy(embedding)),
         )
     three = tiny.decode(embedding, points, labels, corners)
     one = tiny.decode(embedding, points, labels, corners, multimask=False)

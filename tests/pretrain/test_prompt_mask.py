@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from samtune.models.prompt_mask import BOX_INSIDE, BOX_OUTSIDE, CLICK_LOGIT, CLIP_LOGIT, draw_one, draw_prompts
+from samtune.models.prompt_mask import (
+    BOX_INSIDE,
+    BOX_OUTSIDE,
+    CLICK_LOGIT,
+    CLIP_LOGIT,
+    LIKENESS_LOGIT,
+    draw_one,
+    draw_prompts,
+)
 
 SIZE = (32, 32)
 NO_POINTS = torch.zeros(1, 0, 2)
@@ -77,3 +85,48 @@ def test_one_object_in_numpy_equals_the_batch() -> None:
     assert torch.equal(draw_one(SIZE, points, labels, box, previous)[0], batch[0])
     assert not torch.equal(batch[0], batch[1])
     assert draw_one(SIZE, points[:0], labels[:0]).abs().max() == 0
+
+
+def halves() -> torch.Tensor:
+    """Return an embedding (1, 4, 8, 8) whose left and right halves are of two kinds."""
+    embedding = torch.zeros(1, 4, 8, 8)
+    embedding[0, 0, :, :4] = 3.0
+    embedding[0, 1, :, 4:] = 3.0
+    return embedding + 1.0
+
+
+def test_without_previous_answer_the_plane_is_the_likeness_to_the_click() -> None:
+    plane = draw_prompts(SIZE, torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]]), embeddings=halves())[0, 0]
+    assert plane[:, :12].min() > 5.9
+    assert plane[:2, 20:].max() < -5.9
+    assert plane[-2:, 20:].max() < -5.9
+
+
+def test_likeness_to_background_clicks_counts_against() -> None:
+    points = torch.tensor([[[20.0, 64.0], [110.0, 64.0]]])
+    both = draw_prompts(SIZE, points, torch.tensor([[1, 0]]), embeddings=halves())[0, 0]
+    assert both[0, 2].item() == pytest.approx(2 * LIKENESS_LOGIT)
+    assert both[0, 30].item() == pytest.approx(-2 * LIKENESS_LOGIT)
+    ignored = draw_prompts(SIZE, points, torch.tensor([[1, -1]]), embeddings=halves())
+    assert torch.equal(ignored, draw_prompts(SIZE, points[:, :1], torch.tensor([[1]]), embeddings=halves()))
+
+
+def test_boxes_and_previous_answers_come_before_likeness() -> None:
+    point, label, box = torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]]), torch.tensor([[16.0, 8.0, 32.0, 40.0]])
+    previous = torch.zeros(1, 32, 32)
+    for extra in ((box, None), (None, previous)):
+        assert torch.equal(draw_prompts(SIZE, point, label, *extra, halves()), draw_prompts(SIZE, point, label, *extra))
+
+
+def test_an_embedding_without_contrast_says_nothing() -> None:
+    plane = draw_prompts(SIZE, torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]]), embeddings=torch.ones(1, 4, 8, 8))
+    assert torch.allclose(plane, draw_prompts(SIZE, torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]])), atol=1e-4)
+
+
+def test_likeness_teaches_the_encoder() -> None:
+    embedding = halves().requires_grad_()
+    draw_prompts(SIZE, torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]]), embeddings=embedding)[
+        0, 0, 0, 30
+    ].backward()
+    assert embedding.grad is not None
+    assert embedding.grad.abs().sum() > 0
