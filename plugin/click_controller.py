@@ -15,18 +15,15 @@ from ..engine.messages import (
     PrepareParams,
     PrepareResult,
     Prompt,
-    RasterInfo,
-    RasterSpec,
     SegmentParams,
     SegmentResult,
-    WarmUpParams,
 )
-from ..models.errors import ModelMissingError, PromptError, RasterError, SamTuneError
+from ..models.errors import PromptError, SamTuneError
 from .hover import HoverPreview
 from .latest_request import LatestRequest, Service
-from .layers import raster_spec
 from .map_frame import MapFrame, auto_level, from_wkb_hex
-from .session import Box, EngineState, NoticeLevel, Outline, Session, Step
+from .raster_opener import RasterOpener
+from .session import Box, NoticeLevel, Outline, Session, Step
 
 MAX_RAISES = 2
 """How often an object that reaches over its crop is asked for again, one level coarser."""
@@ -57,12 +54,10 @@ class ClickController(QObject):
         self._session = session
         self._service = service
         self._frame = frame
-        self._open = LatestRequest(service, session, "open", self.tr("Opening the raster…"))
+        self._opener = RasterOpener(session, service, self)
         self._segment = LatestRequest(service, session, "segment", self.tr("Looking at the image…"))
         self._thumbnail = LatestRequest(service, session, "thumbnail")
-        self._warm_up = LatestRequest(service, session, "warm-up", self.tr("Loading the model…"))
         self.hover = HoverPreview(session, service, frame, self.level_at, self)
-        self._asked: RasterSpec | None = None
         self._level: int | None = None
         self._raises = 0
         self._answered: tuple[Step, ...] = ()
@@ -75,6 +70,7 @@ class ClickController(QObject):
         self._slider_timer.setSingleShot(True)
         self._slider_timer.setInterval(SLIDER_DELAY_MS)
         self._slider_timer.timeout.connect(self.request_outline)
+        self._opener.opened.connect(self._on_opened)
         session.layer_changed.connect(self._on_layer_changed)
         session.source_changed.connect(self.open_raster)
         session.style_changed.connect(self._on_style_changed)
@@ -90,48 +86,18 @@ class ClickController(QObject):
 
     def open_raster(self) -> None:
         """Open the session's layer in the engine, with its bands and stretch."""
-        session = self._session
-        self._open.cancel()
         self._segment.cancel()
         self.hover.stop()
-        if session.layer is None or session.layer_problem:
-            session.set_raster(None)
-            return
-        try:
-            spec = raster_spec(session.layer, session.bands, session.stretch)
-        except RasterError as error:
-            self._report(error)
-            return
-        self._asked = spec
-        self._open.send(Method.OPEN, spec, self._on_opened, self._on_open_failed)
+        self._opener.open()
 
-    def _on_opened(self, result: object) -> None:
-        raster = cast("RasterInfo", result)
-        session = self._session
+    def _on_opened(self) -> None:
         self._thumbnail_crop = ()
-        session.set_raster(raster)
-        for note in raster.notes:
-            session.notify(NoticeLevel.INFO, note)
-        self._warm(after_open=True)
-        if session.steps:
+        if self._session.steps:
             self.request_outline()
 
     def _on_style_changed(self) -> None:
-        """Open the raster anew if its style shows it with another stretch, and that is what the model shall see."""
-        session = self._session
-        if session.layer is None or session.layer_problem:
-            return
-        try:
-            spec = raster_spec(session.layer, session.bands, session.stretch)
-        except RasterError as error:
-            self._report(error)
-            return
-        if spec != self._asked:
+        if self._opener.is_outdated():
             self.open_raster()
-
-    def _on_open_failed(self, error: SamTuneError) -> None:
-        self._session.set_raster(None)
-        self._report(error)
 
     def _on_layer_changed(self) -> None:
         self._forget_object()
@@ -147,7 +113,7 @@ class ClickController(QObject):
         """
         self.hover.resume()
         session = self._session
-        if session.raster is None and session.layer is not None and not self._open.busy:
+        if session.raster is None and session.layer is not None and not self._opener.busy:
             self.open_raster()
         elif session.raster is not None:
             self.hover.prepare(centre)
@@ -227,8 +193,9 @@ class ClickController(QObject):
     def cancel(self) -> None:
         """Stop whatever is under way, as the user asked."""
         busy_with_outline = self._segment.busy
-        for request in (self._segment, self._open, self._warm_up, self._thumbnail):
-            request.cancel()
+        self._opener.cancel()
+        self._segment.cancel()
+        self._thumbnail.cancel()
         self.hover.pause()
         if busy_with_outline:
             self._drop_unanswered()
@@ -237,8 +204,7 @@ class ClickController(QObject):
         """Drop all requests; for unloading."""
         self._slider_timer.stop()
         self._forget_object()
-        self._open.cancel()
-        self._warm_up.cancel()
+        self._opener.cancel()
         self._thumbnail.cancel()
         self.hover.stop()
 
@@ -305,7 +271,7 @@ class ClickController(QObject):
             text = self.tr("Choose a raster layer in the SamTune panel first.")
         elif session.layer_problem:
             text = session.layer_problem
-        elif self._open.busy:
+        elif self._opener.busy:
             text = self.tr("The raster is still being opened. Click again in a moment.")
         else:
             text = self.tr("The raster is not open; it is being opened now. Click again in a moment.")
@@ -398,7 +364,6 @@ class ClickController(QObject):
         self._segment.cancel()
         self.hover.stop()
         self._thumbnail_crop = ()
-        self._warm()
         self.request_outline()
 
     def _on_level_changed(self) -> None:
@@ -408,18 +373,6 @@ class ClickController(QObject):
             self._segment.cancel()
             self._level = max(session.raster.min_level, min(session.fixed_level, session.raster.max_level))
             self.request_outline()
-
-    def _warm(self, *, after_open: bool = False) -> None:
-        session = self._session
-        info = session.model_info
-        ready = after_open or session.engine_state is EngineState.READY
-        if ready and session.raster is not None and (info is None or info.present):
-            params = WarmUpParams(session.model)
-            self._warm_up.send(Method.WARM_UP, params, lambda _done: None, self._on_warm_up_failed)
-
-    def _on_warm_up_failed(self, error: SamTuneError) -> None:
-        if not isinstance(error, ModelMissingError):  # the panel shows that as a state, with what to do
-            self._report(error)
 
     def _to_raster(self, point: QgsPointXY) -> QgsPointXY | None:
         layer = self._session.layer

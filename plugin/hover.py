@@ -10,7 +10,7 @@ from qgis.core import QgsPointXY
 from qgis.PyQt.QtCore import QElapsedTimer, QObject, QTimer
 
 from ..engine.messages import Empty, Method, PrepareParams, PrepareResult, Prompt, SegmentParams, SegmentResult
-from ..models.errors import PromptError, SamTuneError
+from ..models.errors import PromptError, RasterError, SamTuneError
 from .latest_request import LatestRequest, Service
 from .map_frame import MapFrame, from_wkb_hex
 from .session import Box, EngineState, NoticeLevel, Session
@@ -122,7 +122,9 @@ class HoverPreview(QObject):
 
         def failed(error: SamTuneError) -> None:
             self._refused = key
-            self._session.notify(NoticeLevel.ERROR, error.user_text, f"{error.kind}: {error.details}")
+            harmless = isinstance(error, (PromptError, RasterError))  # the pointer rests on nodata, say
+            level = NoticeLevel.INFO if harmless else NoticeLevel.ERROR
+            self._session.notify(level, error.user_text, f"{error.kind}: {error.details}")
 
         self._prepare.send(
             Method.PREPARE, params, lambda result: self._on_prepared(cast("PrepareResult", result), params), failed

@@ -550,6 +550,20 @@ def test_cancelled_encoding_does_not_start_again_by_itself(
     assert len(service.of(Method.PREPARE)) == 2
 
 
+def test_resting_where_nothing_can_be_encoded_is_a_hint_told_once(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    told = QSignalSpy(ready_session.noticed)
+    controller.hover.prepare(on_map(30.0, 40.0))
+    service.last(Method.PREPARE).on_error(RasterError("The raster has no data here."))
+    controller.hover.prepare(on_map(30.0, 40.0))
+    assert len(service.of(Method.PREPARE)) == 1, "the same place is not tried again"
+    assert [notice.level for (notice,) in told] == [NoticeLevel.INFO]
+    controller.hover.prepare(on_map(60.0, 40.0))
+    service.last(Method.PREPARE).on_error(EngineDiedError("The engine stopped."))
+    assert told[-1][0].level is NoticeLevel.ERROR
+
+
 def test_click_elsewhere_stops_encoding_ahead_and_click_there_does_not(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:
