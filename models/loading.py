@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # For its exception only: weights_only=True unpickles nothing.
 import pickle  # nosec B403
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MOST_NAMED = 4
+
+_DAMAGED = (
+    *(SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError),
+    *(LookupError, AttributeError, TypeError, OSError),
+)
+"""What the two readers raise on files that are damaged or something else; for random bytes torch's raises many."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if _is_safetensors(path):
             return load_file(path, device="cpu")
         loaded: object = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except _DAMAGED as error:
         raise WeightsError(
             f"The model file {path.name} is damaged, or no model file. Delete it and download or import it again.",
             f"{path}: {type(error).__name__}: {error}",
