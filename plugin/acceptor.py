@@ -8,6 +8,7 @@ from pathlib import Path
 from qgis.core import QgsProject
 from qgis.PyQt.QtCore import QObject
 
+from ..engine.provenance import raster_name
 from ..models.errors import OutputError
 from .new_geopackage import create_geopackage, load_geopackage
 from .session import NoticeLevel, Outline, Session
@@ -119,8 +120,3 @@ class Acceptor(QObject):
             bands=session.raster.spec.bands,
             class_value=session.class_value,
         )
-
-
-def raster_name(uri: str) -> str:
-    """Return the part of a path or GDAL URI that names the raster, without folders of this machine."""
-    return uri.replace("\\", "/").rstrip("/").rpartition("/")[2].strip('"')

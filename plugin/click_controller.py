@@ -64,8 +64,6 @@ class ClickController(QObject):
         self._outdated = False
         self._accept_when_done = False
         self._accept: Accept | None = None
-        self._thumbnail_crop: tuple[tuple[float, float], ...] = ()
-        self.wants_thumbnail = True
         self._slider_timer = QTimer(self)
         self._slider_timer.setSingleShot(True)
         self._slider_timer.setInterval(SLIDER_DELAY_MS)
@@ -76,6 +74,7 @@ class ClickController(QObject):
         session.style_changed.connect(self._on_style_changed)
         session.model_changed.connect(self._on_model_changed)
         session.level_changed.connect(self._on_level_changed)
+        session.thumbnail_wanted_changed.connect(self._refresh_thumbnail)
         session.options_changed.connect(self._slider_timer.start)
 
     def set_accept(self, accept: Accept) -> None:
@@ -91,7 +90,7 @@ class ClickController(QObject):
         self._opener.open()
 
     def _on_opened(self) -> None:
-        self._thumbnail_crop = ()
+        self._session.set_thumbnail(b"")
         if self._session.steps:
             self.request_outline()
 
@@ -341,9 +340,9 @@ class ClickController(QObject):
     def _refresh_thumbnail(self) -> None:
         session = self._session
         if (
-            not self.wants_thumbnail
+            not session.thumbnail_wanted
             or not session.crop
-            or session.crop == self._thumbnail_crop
+            or session.crop == session.thumbnail_crop
             or session.raster is None
         ):
             return
@@ -353,8 +352,7 @@ class ClickController(QObject):
         params = PrepareParams(session.raster.spec, session.model, level, x, y, THUMBNAIL_SIDE, cached_only=True)
 
         def show(result: object) -> None:
-            self._thumbnail_crop = crop
-            session.set_thumbnail(base64.b64decode(cast("PrepareResult", result).thumbnail_png))
+            session.set_thumbnail(base64.b64decode(cast("PrepareResult", result).thumbnail_png), crop)
 
         self._thumbnail.send(Method.PREPARE, params, show, lambda _error: None)
 
@@ -363,7 +361,6 @@ class ClickController(QObject):
     def _on_model_changed(self) -> None:
         self._segment.cancel()
         self.hover.stop()
-        self._thumbnail_crop = ()
         self.request_outline()
 
     def _on_level_changed(self) -> None:

@@ -201,9 +201,8 @@ class HoverPreview(QObject):
         raster, place = self._session.raster, self._place(point)
         if raster is None or place is None:
             return None
-        return PrepareParams(
-            raster.spec, self._session.model, self._level_at(point), place.x(), place.y(), THUMBNAIL_SIDE
-        )
+        side = THUMBNAIL_SIDE if self._session.thumbnail_wanted else 0
+        return PrepareParams(raster.spec, self._session.model, self._level_at(point), place.x(), place.y(), side)
 
     def _on_prepared(self, result: PrepareResult, params: PrepareParams) -> None:
         session = self._session
@@ -212,7 +211,7 @@ class HoverPreview(QObject):
         if not session.steps:
             session.set_crop(result.crop, result.level)
         if result.thumbnail_png:
-            session.set_thumbnail(base64.b64decode(result.thumbnail_png))
+            session.set_thumbnail(base64.b64decode(result.thumbnail_png), result.crop)
         if self._pointer is not None:
             self._ask_soon()
 

@@ -95,6 +95,7 @@ class Session(QObject):
     preview_changed = pyqtSignal()
     crop_changed = pyqtSignal()
     thumbnail_changed = pyqtSignal()
+    thumbnail_wanted_changed = pyqtSignal()
     options_changed = pyqtSignal()
     target_changed = pyqtSignal()
     engine_changed = pyqtSignal()
@@ -122,6 +123,8 @@ class Session(QObject):
         self.preview: QgsGeometry | None = None
         self.crop: tuple[tuple[float, float], ...] = ()
         self.thumbnail = b""
+        self.thumbnail_crop: tuple[tuple[float, float], ...] = ()
+        self.thumbnail_wanted = False
         self.target: QgsVectorLayer | None = None
         self.class_field = ""
         self.class_value = ""
@@ -210,11 +213,18 @@ class Session(QObject):
             self.crop, self.used_level = corners, level
             self.crop_changed.emit()
 
-    def set_thumbnail(self, png: bytes) -> None:
-        """Keep the picture of exactly what the model sees."""
+    def set_thumbnail(self, png: bytes, crop: tuple[tuple[float, float], ...] = ()) -> None:
+        """Keep the picture of exactly what the model sees, and the crop that it shows."""
+        self.thumbnail_crop = crop
         if png != self.thumbnail:
             self.thumbnail = png
             self.thumbnail_changed.emit()
+
+    def set_thumbnail_wanted(self, wanted: bool) -> None:  # noqa: FBT001 - also a signal's slot
+        """Say whether anybody looks at the thumbnail; each costs the engine a look at the raster."""
+        if wanted != self.thumbnail_wanted:
+            self.thumbnail_wanted = wanted
+            self.thumbnail_wanted_changed.emit()
 
     def model_pixel(self, level: int | None = None) -> float:
         """Return the side of a pixel of the model's input, raster CRS units; 0 when no raster is open.
@@ -257,8 +267,7 @@ class Session(QObject):
 
     def prompt_kind(self) -> str:
         """Return the kind of prompt for the attribute table: ``point``, ``box`` or ``box+point``."""
-        kinds = ["box"] if self.box else []
-        return "+".join([*kinds, "point"] if self.points else kinds)
+        return prompt_kind(points=bool(self.points), box=bool(self.box))
 
     def add_step(self, step: Step) -> None:
         """Add a prompt; a preview gives way to it."""

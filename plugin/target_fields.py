@@ -8,23 +8,18 @@ from dataclasses import dataclass
 from qgis.core import QgsField, QgsVectorLayer
 from qgis.PyQt.QtCore import QCoreApplication, QMetaType
 
+from ..engine.provenance import CLASS, FIELDS, FieldType
 from ..models.errors import OutputError
 
-CLASS = "class"
-
-FIELD_TYPES: dict[str, QMetaType.Type] = {
-    CLASS: QMetaType.Type.QString,
-    "score": QMetaType.Type.Double,
-    "area": QMetaType.Type.Double,
-    "model": QMetaType.Type.QString,
-    "adapter": QMetaType.Type.QString,
-    "prompt": QMetaType.Type.QString,
-    "raster": QMetaType.Type.QString,
-    "bands": QMetaType.Type.QString,
-    "time": QMetaType.Type.QDateTime,
-    "reviewed": QMetaType.Type.Bool,
+_QT_TYPES: dict[FieldType, QMetaType.Type] = {
+    FieldType.TEXT: QMetaType.Type.QString,
+    FieldType.NUMBER: QMetaType.Type.Double,
+    FieldType.TIME: QMetaType.Type.QDateTime,
+    FieldType.FLAG: QMetaType.Type.Bool,
 }
-"""Names (at most ten letters, as Shapefiles need) and types of the attributes, in order. ``area`` is in m²."""
+
+FIELD_TYPES: dict[str, QMetaType.Type] = {name: _QT_TYPES[kind] for name, kind in FIELDS.items()}
+"""Names and types of the attributes, in order."""
 
 NUMERIC = (QMetaType.Type.Int, QMetaType.Type.LongLong, QMetaType.Type.Double, QMetaType.Type.UInt)
 

@@ -24,6 +24,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QCoreApplication, QDateTime
 
+from ..engine.provenance import bands_text
 from ..models.errors import OutputError
 from .target_fields import FieldPlan, add_fields, plan_fields
 
@@ -168,7 +169,7 @@ class TargetWriter:
             "adapter": accepted.adapter or None,
             "prompt": accepted.prompt,
             "raster": accepted.raster,
-            "bands": ",".join(str(band) for band in accepted.bands),
+            "bands": bands_text(accepted.bands),
             "time": QDateTime.currentDateTimeUtc(),
             "reviewed": True,
         }

@@ -164,6 +164,8 @@ class Workbench(QObject):
         dock, session, controller = self.dock, self.session, self.controller
         dock.raster_box.layer_chosen.connect(self.choose_layer)
         dock.raster_box.source_chosen.connect(session.set_source)
+        dock.raster_box.thumbnail_wanted.connect(session.set_thumbnail_wanted)
+        session.set_thumbnail_wanted(not dock.raster_box.source_group.isCollapsed())
         dock.model_box.model_chosen.connect(session.set_model)
         dock.model_box.download_wanted.connect(self._download)
         dock.model_box.import_wanted.connect(self.models.import_file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from qgis.core import QgsProject
 from qgis.gui import QgsDockWidget
 from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtGui import QHideEvent, QShowEvent
 from qgis.PyQt.QtWidgets import (
     QAction,
     QFrame,
@@ -50,7 +49,6 @@ class SamTuneDock(QgsDockWidget):
     clear_wanted = pyqtSignal()
     diagnostics_wanted = pyqtSignal()
     settings_wanted = pyqtSignal()
-    shown = pyqtSignal(bool)
 
     def __init__(
         self, session: Session, project: QgsProject, prompt_action: QAction, parent: QWidget | None = None
@@ -105,16 +103,6 @@ class SamTuneDock(QgsDockWidget):
         self.clear_button.setEnabled(bool(session.steps))
         blocked = (State.ENVIRONMENT_MISSING, State.NO_LAYER, State.LAYER_UNUSABLE, State.MODEL_MISSING)
         self.prompt_button.defaultAction().setEnabled(self.status_box.status.state not in blocked)
-
-    def showEvent(self, event: QShowEvent) -> None:
-        """Tell that the panel is in use."""
-        super().showEvent(event)
-        self.shown.emit(True)
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Tell that the panel is out of sight."""
-        super().hideEvent(event)
-        self.shown.emit(False)
 
     def _make_button(self, text: str, tooltip: str) -> QPushButton:
         button = QPushButton(text, self)

@@ -11,7 +11,7 @@ pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 from qgis.core import QgsProject, QgsVectorLayer
 from qgis.PyQt.QtTest import QSignalSpy
 from samtune.engine.messages import Prompt
-from samtune.plugin.acceptor import Acceptor, raster_name
+from samtune.plugin.acceptor import Acceptor
 from samtune.plugin.session import Box, NoticeLevel, Outline, Session
 from samtune_test_support import CROP, found, square
 
@@ -98,19 +98,6 @@ def test_nothing_to_accept(ready_session: Session, project: QgsProject, polygon_
     ready_session.set_target(polygon_layer, "class")
     assert not make(ready_session, project).accept()
     assert polygon_layer.featureCount() == 0
-
-
-@pytest.mark.parametrize(
-    ("uri", "name"),
-    [
-        ("/data/a b/scene.tif", "scene.tif"),
-        (r"C:\data\scene.tif", "scene.tif"),
-        ('NETCDF:"/data/x.nc":t', 'x.nc":t'),
-        ("/vsizip//data/a.zip/b.tif", "b.tif"),
-    ],
-)
-def test_raster_name_has_no_folders(uri: str, name: str) -> None:
-    assert raster_name(uri) == name
 
 
 def test_a_class_field_added_by_consent_is_chosen(ready_session: Session, project: QgsProject) -> None:

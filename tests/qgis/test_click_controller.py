@@ -49,9 +49,7 @@ def controller(
     raster_layer: QgsRasterLayer,
 ) -> ClickController:
     show_layer(canvas, raster_layer)
-    made = ClickController(ready_session, service, frame)
-    made.wants_thumbnail = False
-    return made
+    return ClickController(ready_session, service, frame)
 
 
 @pytest.fixture
@@ -476,7 +474,7 @@ def test_a_missing_model_is_a_state_and_no_error(
 def test_thumbnail_is_asked_for_a_new_crop_only(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:
-    controller.wants_thumbnail = True
+    ready_session.set_thumbnail_wanted(True)
     controller.add_point(on_map(30.0, 40.0), True)
     answer(service)
     call = service.last(Method.PREPARE)
@@ -486,6 +484,24 @@ def test_thumbnail_is_asked_for_a_new_crop_only(
     controller.add_point(on_map(31.0, 40.0), True)
     answer(service)
     assert len(service.of(Method.PREPARE)) == 1
+
+
+def test_thumbnail_is_made_only_when_somebody_looks(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.hover.prepare(on_map(30.0, 40.0))
+    ahead = service.last(Method.PREPARE)
+    assert ahead.params.thumbnail == 0  # type: ignore[attr-defined]
+    ahead.on_result(prepared(ahead.params))
+    controller.add_point(on_map(30.0, 40.0), True)
+    answer(service)
+    assert len(service.of(Method.PREPARE)) == 1
+    ready_session.set_thumbnail_wanted(True)
+    asked = service.last(Method.PREPARE)
+    assert asked is not ahead
+    assert asked.params.cached_only  # type: ignore[attr-defined]
+    asked.on_result(prepared(asked.params, "iVBORw=="))
+    assert ready_session.thumbnail == b"\x89PNG"[:4]
 
 
 def test_hover_asks_once_for_the_newest_place_and_only_from_the_cache(

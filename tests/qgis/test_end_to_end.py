@@ -145,6 +145,7 @@ def test_an_engine_killed_during_a_click_is_one_message_and_the_next_click_works
 
 
 def test_a_click_is_answered_and_the_thumbnail_shows_its_crop(bench: Workbench, window: Window) -> None:
+    bench.dock.raster_box.source_group.setCollapsed(False)
     middle = QPoint(window.canvas.width() // 2, window.canvas.height() // 2)
     click(window.canvas, middle)
     wait(lambda: not bench.controller._segment.busy, "an answer")
