@@ -57,7 +57,7 @@ def draw_prompts(
     columns = (torch.arange(width, dtype=torch.float32, device=points.device) + 0.5)[None, None, :]
     plane = torch.zeros(points.shape[0], height, width, device=points.device)
     if embeddings is not None and points.shape[1] and (previous is None or torch.isnan(previous).any()):
-        plane = LIKENESS_LOGIT * _likeness(embeddings.float(), points, labels, size)
+        plane = LIKENESS_LOGIT * likeness(embeddings, points, labels, size)
     if boxes is not None:
         plane = torch.where(torch.isnan(boxes).any(dim=1)[:, None, None], plane, _box_plane(boxes, rows, columns))
     if previous is not None:
@@ -72,11 +72,22 @@ def draw_prompts(
     return plane[:, None]
 
 
-def _likeness(
+def likeness(
     embeddings: torch.Tensor, points: torch.Tensor, labels: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
-    """Return (N, h, w) in [-1, 1] (clicks of both kinds: [-2, 2]): how like the clicked places each place is."""
-    centred = functional.normalize(embeddings - embeddings.mean(dim=(2, 3), keepdim=True), dim=1)
+    """Say how like the clicked places each place is.
+
+    Args:
+        embeddings: (N, C, h / 4, w / 4) image embeddings.
+        points: (N, P, 2) x, y in input pixels.
+        labels: (N, P): 1 object, 0 background, -1 no click.
+        size: (h, w) of the result.
+
+    Returns:
+        (N, h, w) float32 in [-1, 1], or [-2, 2] where there are clicks of both kinds.
+    """
+    seen = embeddings.float()
+    centred = functional.normalize(seen - seen.mean(dim=(2, 3), keepdim=True), dim=1)
     extent = torch.tensor([size[1] * CELL, size[0] * CELL], dtype=torch.float32, device=points.device)
     places = (points / extent * 2 - 1)[:, None]
     clicked = functional.grid_sample(centred, places, mode="bilinear", padding_mode="border", align_corners=False)

@@ -9,13 +9,14 @@ import torch
 
 from ...models.batch_decode import decode_batch
 from ...models.losses import dice, focal, true_iou
-from ...models.prompt_mask import draw_prompts
+from ...models.prompt_mask import LIKENESS_LOGIT, draw_prompts, likeness
 from ...models.sam_modules import Sam
 from ...models.tiny import GRID, MEAN, PATCH, STD
 from .prompting import Batch, correction_clicks
 
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 2.0
+LIKENESS_WEIGHT = 1.0
 MEAN_SHARE = 0.25
 """Three answers to one click are taught by the best one's loss, and by this share of all three's: otherwise each
 becomes so special that choosing among them by predicted IoU goes wrong, and two of them learn next to nothing."""
@@ -108,6 +109,7 @@ class _Part:
             self._labels = torch.ones(count, 1, dtype=torch.int64, device=device)
         self._previous: torch.Tensor | None = None
         self._seen = None if boxed else embeddings.repeat_interleave(count // len(embeddings), dim=0)
+        self._aid: torch.Tensor | float = 0.0
         self.losses: list[torch.Tensor] = []
         self.ious: list[torch.Tensor] = []
         self.logged: dict[str, list[float]] = {"focal": [], "dice": [], "iou_error": []}
@@ -121,12 +123,19 @@ class _Part:
                 self._sam, self._embeddings, self._points, self._labels, self._boxes, planes, self._window
             )
         single_click = self._points.shape[1] == 1 and self._boxes is None
+        if single_click and self._seen is not None:
+            self._aid = self._teach_likeness(self._seen, size)
         answers = slice(1, 4) if single_click else slice(0, 1)
         answer = self._score(logits[:, answers].float(), predicted[:, answers].float())
         points, labels = correction_clicks(answer, self._targets, rng)
         self._points = torch.cat([self._points, points], dim=1)
         self._labels = torch.cat([self._labels, labels], dim=1)
         self._previous = None if rng.random() < _FORGET else answer
+
+    def _teach_likeness(self, embeddings: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return (N,) losses of the likeness to the click, taken as an answer: embeddings alike within an object."""
+        logits = LIKENESS_LOGIT * likeness(embeddings, self._points, self._labels, size)
+        return LIKENESS_WEIGHT * dice(logits, self._targets) * self.known
 
     def _score(self, logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         """Keep loss and figures of (N, K, h, w) answers; return the (N, h, w) answer of the highest predicted IoU."""
@@ -137,7 +146,8 @@ class _Part:
         mixed = (1 - MEAN_SHARE) * best.values + MEAN_SHARE * each.mean(dim=1)
         truth = true_iou(logits.detach(), targets)
         # All answers' IoU is taught, not only the best one's: the head has to choose among them.
-        self.losses.append(mixed + ((predicted - truth) ** 2).mean(dim=1))
+        aid = self._aid if self.losses == [] else 0.0
+        self.losses.append(mixed + aid + ((predicted - truth) ** 2).mean(dim=1))
         chosen = predicted.argmax(dim=1)
         rows = torch.arange(len(chosen), device=chosen.device)
         self.ious.append(truth[rows, chosen])
