@@ -288,3 +288,20 @@ def test_changed_settings_start_another_engine_and_open_the_raster_anew(at_work:
         assert len(bench.service.of(Method.OPEN)) == opened + 1
     finally:
         at_work._settings.device.remove()
+
+
+@pytest.mark.parametrize("was_open", [True, False])
+def test_panel_comes_back_as_it_was_left(plugin: SamTunePlugin, window: Window, was_open: bool) -> None:
+    (action,) = window.menu.actions()
+    action.trigger()
+    spin(10)
+    if not was_open:
+        action.trigger()
+    plugin.unload()
+    spin(10)
+    plugin.initGui()
+    spin(10)
+    try:
+        assert (plugin.workbench is not None) is was_open
+    finally:
+        plugin._settings.dock_open.remove()
