@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol, cast
 
 from ..models.errors import CancelledByUser, EnvironmentMissingError, SamTuneError
+from .provenance import without_secrets
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _PACKAGE = f"{__package__}.commands"
@@ -163,9 +164,9 @@ def _load(name: str) -> CommandModule:
 
 
 def _fail(text: str, details: str, *, verbose: bool) -> int:
-    sys.stderr.write(f"samtune: {_one_line(text)}\n")
+    sys.stderr.write(f"samtune: {_one_line(without_secrets(text))}\n")
     if verbose and details:
-        sys.stderr.write(f"{details.rstrip()}\n")
+        sys.stderr.write(f"{without_secrets(details.rstrip())}\n")
     sys.stderr.flush()
     return FAILED
 

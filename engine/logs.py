@@ -8,10 +8,20 @@ import logging.handlers
 import sys
 from pathlib import Path
 
+from .provenance import without_secrets
+
 LOG_NAME = "engine.log"
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _MAX_BYTES = 1024**2
 _BACKUPS = 3
+
+
+class _Discreet(logging.Formatter):
+    """Users send logs to others: logins and signatures in addresses stay out of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record, exception included, without secrets."""
+        return without_secrets(super().format(record))
 
 
 def set_up(folder: Path | None, level: int = logging.INFO) -> str:
@@ -26,7 +36,7 @@ def set_up(folder: Path | None, level: int = logging.INFO) -> str:
     """
     root = logging.getLogger()
     root.setLevel(level)
-    formatter = logging.Formatter(_FORMAT)
+    formatter = _Discreet(_FORMAT)
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setFormatter(formatter)
     root.addHandler(to_stderr)

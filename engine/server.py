@@ -38,6 +38,7 @@ from .messages import (
     Progress as ProgressMessage,
 )
 from .progress import Progress
+from .provenance import without_secrets
 
 HEARTBEAT_SECONDS = 1.0
 PARSE_ERROR = -32700
@@ -238,8 +239,9 @@ class Server:
         self._send({"jsonrpc": "2.0", "id": request, "error": error})
 
     def _answer_error(self, request: int | None, code: int, error: SamTuneError) -> None:
-        data = to_wire(Failure(error.kind, error.details))
-        self._send({"jsonrpc": "2.0", "id": request, "error": {"code": code, "message": error.user_text, "data": data}})
+        data = to_wire(Failure(error.kind, without_secrets(error.details)))
+        text = without_secrets(error.user_text)
+        self._send({"jsonrpc": "2.0", "id": request, "error": {"code": code, "message": text, "data": data}})
 
     def _send(self, message: JsonObject) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +14,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyogrio
 import shapely
+from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from shapely.geometry import MultiPolygon
 
 from ..models.errors import OutputError
+from .provenance import FIELDS, bands_text
 
-FIELDS = ("class", "score", "area", "model", "adapter", "prompt", "raster", "bands", "time", "reviewed")
-"""Attributes of every feature, in this order."""
+_JOURNALS = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a file that somebody has open, or left half-written."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Outline:
         label: its class; may be empty.
         score: IoU that the model predicts, 0 to 1.
         model: name of the base model.
-        prompt: what it was found by, for example ``2 points, 1 negative``.
-        raster: path or URI.
+        prompt: kind of prompt, such as ``point``.
+        raster: its name; see :func:`.provenance.raster_name`.
         bands: numbers shown as RGB, counted from 1.
         adapter: name of the adapter; empty for none.
         reviewed: a person has accepted it.
@@ -103,7 +105,7 @@ def check_target(target: Target) -> None:
         target: where to write.
 
     Raises:
-        OutputError: it exists and may not be replaced, is no GeoPackage, or its folder is missing.
+        OutputError: it exists and may not be replaced, is open elsewhere, is no GeoPackage, or its folder is missing.
     """
     if target.path.suffix.lower() != ".gpkg":
         raise OutputError(f"{target.path} is no GeoPackage name. Give a name that ends in .gpkg.")
@@ -111,6 +113,21 @@ def check_target(target: Target) -> None:
         raise OutputError(f"There is no folder {target.path.parent}. Make it first.")
     if target.path.exists() and not (target.overwrite or target.append):
         raise OutputError(f"{target.path} exists. Use --overwrite to replace it or --append to add to it.")
+    _refuse_open(target.path)
+
+
+def _refuse_open(path: Path) -> None:
+    """Refuse a file that somebody has open.
+
+    It is replaced as a whole: what the other program has not written into it yet would be lost, and its journal, left
+    beside the new file, would be read into that.
+    """
+    real = path.resolve()
+    if any(real.with_name(real.name + ending).exists() for ending in _JOURNALS):
+        raise OutputError(
+            f"{path} is open in another program, or was not closed properly. Save your edits in that program and close "
+            "the file (in QGIS: remove its layers), then try again."
+        )
 
 
 def write_outlines(target: Target, outlines: Sequence[Outline], crs_wkt: str) -> None:
@@ -132,29 +149,30 @@ def write_outlines(target: Target, outlines: Sequence[Outline], crs_wkt: str) ->
             shutil.copyfile(target.path, half)
             _check_layer(half, target.layer, crs_wkt)
         _write(half, target.layer, outlines, crs_wkt, adding=adding)
+        _refuse_open(target.path)
         half.replace(target.path)
 
 
 def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *, adding: bool) -> None:
     now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ms")
-    columns = [
-        np.array([item.label for item in outlines], object),
-        np.array([item.score for item in outlines], np.float64),
-        np.array([ground_area(item.geometry, crs_wkt) for item in outlines], np.float64),
-        np.array([item.model for item in outlines], object),
-        np.array([item.adapter for item in outlines], object),
-        np.array([item.prompt for item in outlines], object),
-        np.array([item.raster for item in outlines], object),
-        np.array([",".join(map(str, item.bands)) for item in outlines], object),
-        np.array([now] * len(outlines), "datetime64[ms]"),
-        np.array([item.reviewed for item in outlines], bool),
-    ]
+    columns = {
+        "class": _texts(item.label for item in outlines),
+        "score": np.array([item.score for item in outlines], np.float64),
+        "area": np.array([ground_area(item.geometry, crs_wkt) for item in outlines], np.float64),
+        "model": _texts(item.model for item in outlines),
+        "adapter": _texts(item.adapter for item in outlines),
+        "prompt": _texts(item.prompt for item in outlines),
+        "raster": _texts(item.raster for item in outlines),
+        "bands": _texts(bands_text(item.bands) for item in outlines),
+        "time": np.array([now] * len(outlines), "datetime64[ms]"),
+        "reviewed": np.array([item.reviewed for item in outlines], bool),
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'crs' was not provided")  # a raster without CRS has none to give
         pyogrio.raw.write(
             str(path),
             np.array([item.geometry.wkb for item in outlines], object),
-            columns,
+            [columns[name] for name in FIELDS],
             list(FIELDS),
             layer=layer,
             driver="GPKG",
@@ -163,6 +181,11 @@ def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *,
             append=adding,
             gdal_tz_offsets={"time": np.full(len(outlines), 100, np.int8)},  # 100 is UTC in GDAL's count
         )
+
+
+def _texts(values: Iterable[str]) -> NDArray[np.object_]:
+    """Return texts as GDAL takes them; an empty one is NULL, as in QGIS."""
+    return np.array([value or None for value in values], object)
 
 
 def _check_layer(path: Path, layer: str, crs_wkt: str) -> None:

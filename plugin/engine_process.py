@@ -32,6 +32,7 @@ from ..engine.messages import (
     from_wire,
     to_wire,
 )
+from ..engine.provenance import without_secrets
 from ..models.errors import (
     CancelledByUser,
     DeadlineError,
@@ -261,7 +262,7 @@ class EngineProcess:
             return
         with self._process.stderr as stream:
             for line in stream:
-                self._tail.append(line.decode("utf-8", errors="replace").rstrip())
+                self._tail.append(without_secrets(line.decode("utf-8", errors="replace").rstrip()))
 
     def _receive(self, message: JsonObject) -> None:
         method, request = message.get("method"), message.get("id")

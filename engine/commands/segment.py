@@ -18,6 +18,7 @@ from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
 from ..messages import Empty, OutlineOptions, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
 from ..model_service import ModelService
+from ..provenance import prompt_kind, raster_name
 from ..segmenter import Segmenter
 from ..store import EmbeddingStore
 from ..vector_output import Outline, Target, check_target, ground_area, write_outlines
@@ -117,32 +118,13 @@ def run(args: argparse.Namespace) -> int:
         label=args.label,
         score=result.score,
         model=args.model,
-        prompt=describe(params),
-        raster=args.raster,
+        prompt=prompt_kind(points=bool(params.points), box=bool(params.box)),
+        raster=raster_name(args.raster),
         bands=info.spec.bands,
     )
     write_outlines(target, [outline], info.crs_wkt)
     _tell(args, info, result, outline)
     return 0
-
-
-def describe(params: SegmentParams) -> str:
-    """Say what an object was segmented by.
-
-    Args:
-        params: of the request.
-
-    Returns:
-        For example ``box, 2 points, 1 negative``.
-    """
-    positive = sum(point.positive for point in params.points)
-    negative = len(params.points) - positive
-    words = ["box"] if params.box else []
-    if positive:
-        words.append(f"{positive} point" + ("s" if positive > 1 else ""))
-    if negative:
-        words.append(f"{negative} negative")
-    return ", ".join(words)
 
 
 def _params(args: argparse.Namespace, info: RasterInfo, size: int) -> SegmentParams:

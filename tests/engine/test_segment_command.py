@@ -12,7 +12,6 @@ import shapely
 from pyproj import Transformer
 from samtune.engine.cli import main
 from samtune.engine.commands import segment as command
-from samtune.engine.messages import Prompt, RasterSpec, SegmentParams
 
 from .fakes import FakeModel, FakeModels
 from .rasters import NORTH_UP, UTM, disc_area, disc_raster, write
@@ -60,8 +59,8 @@ def test_a_point_becomes_a_feature_with_provenance(
     assert feature["geometry"].area == pytest.approx(disc_area(30.0), rel=0.02)
     assert feature["area"] == pytest.approx(feature["geometry"].area, rel=0.002), "UTM 33 near its central meridian"
     assert feature["area"] != feature["geometry"].area
-    assert (feature["class"], feature["model"], feature["adapter"]) == ("pond", "tiny", "")
-    assert (feature["prompt"], feature["raster"], feature["bands"]) == ("1 point", str(raster), "1")
+    assert (feature["class"], feature["model"], feature["adapter"]) == ("pond", "tiny", None)
+    assert (feature["prompt"], feature["raster"], feature["bands"]) == ("point", "disc.tif", "1")
     assert feature["score"] == pytest.approx(0.9)
     assert not feature["reviewed"]
     assert feature["time"] > np.datetime64("2024-01-01")
@@ -75,7 +74,7 @@ def test_points_keep_their_order_and_the_box_comes_first(raster: Path, model: Fa
     assert run(raster, *arguments, "--box", *corners, "-o", str(tmp_path / "out.gpkg")) == 0
     assert model.decoded[0].box is not None and not len(model.decoded[0].points)
     assert model.decoded[-1].labels.tolist() == [1, 0, 1]
-    assert features(tmp_path / "out.gpkg")[0]["prompt"] == "box, 2 points, 1 negative"
+    assert features(tmp_path / "out.gpkg")[0]["prompt"] == "box+point"
 
 
 def test_coordinates_in_another_crs_find_the_same_object(raster: Path, model: FakeModel, tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_overwrite_and_append(
     assert "--overwrite" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert run(raster, *arguments, "--append", "--class", "second") == 0
-    assert [feature["class"] for feature in features(out)] == ["", "second"]
+    assert [feature["class"] for feature in features(out)] == [None, "second"]
     assert run(raster, *arguments, "--append", "--layer", "others") == 0
     assert len(features(out)) == 2
     assert len(features(out, "others")) == 1
@@ -202,9 +201,3 @@ def test_the_level_follows_the_box_unless_given(tmp_path: Path, model: FakeModel
     assert side == pytest.approx(820 / 8), "level 3"
     assert run(path, "--box", *corners, "-o", str(out), "--level", "4", "--overwrite") == 0
     assert np.ptp(model.decoded[-1].box[[0, 2]]) == pytest.approx(820 / 8), "the raster fits in one crop at level 3"
-
-
-def test_prompts_are_described() -> None:
-    points = (Prompt(0, 0), Prompt(0, 0, positive=False), Prompt(0, 0))
-    assert command.describe(SegmentParams(RasterSpec(""), "m", 0, points)) == "2 points, 1 negative"
-    assert command.describe(SegmentParams(RasterSpec(""), "m", 0, (), ((0, 0), (1, 1)))) == "box"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 import shapely
 from pyproj import CRS
 from samtune.engine import vector_output
-from samtune.engine.vector_output import FIELDS, Outline, Target, check_target, ground_area, write_outlines
+from samtune.engine.provenance import FIELDS
+from samtune.engine.vector_output import Outline, Target, check_target, ground_area, write_outlines
 from samtune.models.errors import OutputError
 from shapely.geometry import MultiPolygon, box
 
@@ -33,7 +36,7 @@ def test_features_carry_their_provenance(tmp_path: Path) -> None:
     second = replace(OUTLINE, label="ä €", adapter="lora", reviewed=True, bands=(1,))
     write_outlines(Target(path), [OUTLINE, second], UTM)
     facts = pyogrio.read_info(path, layer="segments")
-    assert tuple(facts["fields"]) == FIELDS
+    assert tuple(facts["fields"]) == tuple(FIELDS)
     assert facts["geometry_type"] == "MultiPolygon"
     assert facts["crs"] == "EPSG:32633"
     one, two = rows(path)
@@ -42,7 +45,7 @@ def test_features_carry_their_provenance(tmp_path: Path) -> None:
         "roof",
         0.75,
         "4,3,2",
-        "",
+        None,
         False,
     )
     assert (two["class"], two["bands"], two["adapter"], two["reviewed"]) == ("ä €", "1", "lora", True)
@@ -153,3 +156,46 @@ def test_a_failure_midway_leaves_the_old_file_and_no_remains(tmp_path: Path, mon
 def test_targets_that_cannot_be_are_refused(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(OutputError, match=words):
         check_target(Target(tmp_path / name))
+
+
+@pytest.mark.parametrize("target", [{"append": True}, {"overwrite": True}])
+def test_a_file_open_elsewhere_is_left_alone(tmp_path: Path, target: dict[str, bool]) -> None:
+    """QGIS keeps a GeoPackage in WAL mode while it shows it: what is saved there lies in the -wal file first."""
+    path = tmp_path / "out.gpkg"
+    write_outlines(Target(path), [OUTLINE], UTM)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE saved_elsewhere (id INTEGER)")
+        with pytest.raises(OutputError, match="open in another program"):
+            check_target(Target(path, **target))
+        with pytest.raises(OutputError, match="open in another program"):
+            write_outlines(Target(path, **target), [OUTLINE], UTM)
+        assert other.execute("SELECT count(*) FROM saved_elsewhere").fetchone() == (0,)
+        assert other.execute("SELECT count(*) FROM segments").fetchone() == (1,)
+    assert not path.with_name("out.gpkg-wal").exists()
+    write_outlines(Target(path, **target), [OUTLINE], UTM)
+    assert len(rows(path)) == (2 if "append" in target else 1)
+
+
+def test_a_file_opened_while_we_write_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.gpkg"
+    write_outlines(Target(path), [OUTLINE], UTM)
+    before = path.read_bytes()
+
+    def write_slowly(*_arguments: object, **_options: object) -> None:
+        path.with_name("out.gpkg-wal").touch()
+
+    monkeypatch.setattr(vector_output, "_write", write_slowly)
+    with pytest.raises(OutputError, match="open in another program"):
+        write_outlines(Target(path, append=True), [OUTLINE], UTM)
+    assert path.read_bytes() == before
+
+
+def test_a_link_is_followed_to_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "real.gpkg"
+    write_outlines(Target(path), [OUTLINE], UTM)
+    link = tmp_path / "link.gpkg"
+    link.symlink_to(path)
+    path.with_name("real.gpkg-wal").touch()
+    with pytest.raises(OutputError, match="open in another program"):
+        check_target(Target(link, append=True))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PARTS = ("engine", "models", "plugin", "ui")
-SHARED = frozenset({"engine.messages", "engine.framing", "models.errors"})
-"""What both processes import: the wire and the errors. Standard library only, and only each other."""
+SHARED = frozenset({"engine.messages", "engine.framing", "engine.provenance", "models.errors"})
+"""What both processes import: the wire, the attributes of what is written, the errors. Standard library only, and only
+each other."""
 
 HEAVY = frozenset(
     {"torch", "torchvision", "rasterio", "shapely", "numpy", "contourpy", "safetensors", "segment_anything", "pyogrio",
