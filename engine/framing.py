@@ -1,6 +1,7 @@
 """The framing of the wire: ``Content-Length: N``, an empty line, then N bytes of UTF-8 JSON. Standard library only.
 
 Same framing as the Language Server Protocol. Both sides read and write through here.
+Keep it, like all that QGIS imports, to Python 3.9.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import IO, TypeAlias
+from typing import IO
 
 from ..models.errors import ProtocolError
 
-JsonObject: TypeAlias = dict[str, object]
+JsonObject = dict[str, object]
 
 MAX_BODY = 256 * 1024**2
 """Largest body accepted, bytes. Far above any real message; a larger length is a corrupt header."""
