@@ -8,7 +8,7 @@ from pathlib import Path
 from qgis.core import QgsProject
 from qgis.PyQt.QtCore import QObject
 
-from ..engine.provenance import raster_name
+from ..engine.provenance import prompt_kind, raster_name
 from ..models.errors import OutputError
 from .new_geopackage import create_geopackage, load_geopackage
 from .session import NoticeLevel, Outline, Session
@@ -53,7 +53,7 @@ class Acceptor(QObject):
         """
         session = self._session
         outline = session.outline
-        if outline is None or session.layer is None or session.raster is None:
+        if outline is None or session.layer is None:
             return False
         if session.target is None and not self.new_target():
             return False
@@ -108,15 +108,15 @@ class Acceptor(QObject):
 
     def _accepted(self, outline: Outline) -> Accepted:
         session = self._session
-        if session.layer is None or session.raster is None:
+        if session.layer is None:
             raise OutputError(self.tr("The raster layer is gone. Choose one and click again."))
         return Accepted(
             geometry=outline.geometry,
             crs=session.layer.crs(),
             score=outline.result.score,
-            model=session.model,
-            prompt=session.prompt_kind(),
-            raster=raster_name(session.raster.spec.uri),
-            bands=session.raster.spec.bands,
+            model=outline.sent.model,
+            prompt=prompt_kind(points=bool(outline.sent.points), box=bool(outline.sent.box)),
+            raster=raster_name(outline.sent.raster.uri),
+            bands=outline.sent.raster.bands,
             class_value=session.class_value,
         )

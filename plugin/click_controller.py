@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import cast
 
@@ -12,8 +11,6 @@ from qgis.PyQt.QtCore import QObject, QTimer
 from ..engine.messages import (
     Empty,
     Method,
-    PrepareParams,
-    PrepareResult,
     Prompt,
     SegmentParams,
     SegmentResult,
@@ -24,11 +21,11 @@ from .latest_request import LatestRequest, Service
 from .map_frame import MapFrame, auto_level, from_wkb_hex
 from .raster_opener import RasterOpener
 from .session import Box, NoticeLevel, Outline, Session, Step
+from .thumbnail import Thumbnail
 
 MAX_RAISES = 2
 """How often an object that reaches over its crop is asked for again, one level coarser."""
 
-THUMBNAIL_SIDE = 192
 SLIDER_DELAY_MS = 60
 
 Accept = Callable[[], bool]
@@ -38,7 +35,8 @@ class ClickController(QObject):
     """Sends what the session holds to the engine and puts the answers into the session.
 
     At most one ``segment`` request is under way: prompts that come meanwhile go together in the next one, because the
-    encoding under way is needed for them as well.
+    encoding under way is needed for them as well. No prompt is lost to waiting: those given while the raster is being
+    opened are sent once it is open, and what is done while an outline waits to be kept is done after that.
     """
 
     def __init__(self, session: Session, service: Service, frame: MapFrame, parent: QObject | None = None) -> None:
@@ -56,25 +54,28 @@ class ClickController(QObject):
         self._frame = frame
         self._opener = RasterOpener(session, service, self)
         self._segment = LatestRequest(service, session, "segment", self.tr("Looking at the image…"))
-        self._thumbnail = LatestRequest(service, session, "thumbnail")
+        self._thumbnail = Thumbnail(session, service, self)
         self.hover = HoverPreview(session, service, frame, self.level_at, self)
         self._level: int | None = None
+        self._screen_pixel = 0.0
         self._raises = 0
         self._answered: tuple[Step, ...] = ()
         self._outdated = False
         self._accept_when_done = False
+        self._held: list[Callable[[], object]] = []
         self._accept: Accept | None = None
         self._slider_timer = QTimer(self)
         self._slider_timer.setSingleShot(True)
         self._slider_timer.setInterval(SLIDER_DELAY_MS)
         self._slider_timer.timeout.connect(self.request_outline)
         self._opener.opened.connect(self._on_opened)
+        self._opener.failed.connect(self._drop_unanswered)
+        self.hover.preparing.connect(self._opener.stop_warming)
         session.layer_changed.connect(self._on_layer_changed)
         session.source_changed.connect(self.open_raster)
         session.style_changed.connect(self._on_style_changed)
         session.model_changed.connect(self._on_model_changed)
         session.level_changed.connect(self._on_level_changed)
-        session.thumbnail_wanted_changed.connect(self._refresh_thumbnail)
         session.options_changed.connect(self._slider_timer.start)
 
     def set_accept(self, accept: Accept) -> None:
@@ -86,6 +87,7 @@ class ClickController(QObject):
     def open_raster(self) -> None:
         """Open the session's layer in the engine, with its bands and stretch."""
         self._segment.cancel()
+        self._thumbnail.cancel()
         self.hover.stop()
         self._opener.open()
 
@@ -128,6 +130,8 @@ class ClickController(QObject):
             point: in the map's CRS.
             positive: whether the place belongs to the object.
         """
+        if self._hold(lambda: self.add_point(point, positive)):
+            return
         place = self._to_raster(point)
         if place is None:
             return
@@ -145,6 +149,8 @@ class ClickController(QObject):
         Args:
             corners: four corners in the map's CRS, in order around the box.
         """
+        if self._hold(lambda: self.add_box(corners)):
+            return
         places = [self._to_raster(corner) for corner in corners]
         found = [(place.x(), place.y()) for place in places if place is not None]
         if len(found) == len(corners):
@@ -155,8 +161,12 @@ class ClickController(QObject):
             self._add_step(Box(tuple(found)), middle)
 
     def undo(self) -> None:
-        """Take back the last prompt."""
+        """Take back the last prompt, or what waits to be done after an accept."""
         session = self._session
+        if self._held:
+            self._held.pop()
+            return
+        self._accept_when_done = False
         if not session.steps:
             return
         session.set_steps(session.steps[:-1])
@@ -178,7 +188,10 @@ class ClickController(QObject):
             Whether a polygon was written just now.
         """
         session = self._session
-        if self._segment.busy or self._slider_timer.isActive():
+        if self._held:
+            self._held.append(self.accept)
+            return False
+        if self._answer_due():
             self._accept_when_done = True
             return False
         if session.outline is None:
@@ -191,7 +204,7 @@ class ClickController(QObject):
 
     def cancel(self) -> None:
         """Stop whatever is under way, as the user asked."""
-        busy_with_outline = self._segment.busy
+        busy_with_outline = self._answer_due()
         self._opener.cancel()
         self._segment.cancel()
         self._thumbnail.cancel()
@@ -217,11 +230,17 @@ class ClickController(QObject):
             PromptError: the place has no coordinates in the raster's CRS.
         """
         session = self._session
-        if session.raster is None or session.layer is None:
+        if session.layer is None:
             return session.fixed_level or 0
-        if session.fixed_level is not None:
-            return max(session.raster.min_level, min(session.fixed_level, session.raster.max_level))
-        return auto_level(self._frame.screen_pixel(point, session.layer.crs()), session.raster)
+        return self._level_for(self._frame.screen_pixel(point, session.layer.crs()))
+
+    def _level_for(self, screen_pixel: float) -> int:
+        raster, fixed = self._session.raster, self._session.fixed_level
+        if raster is None:
+            return fixed or 0
+        if fixed is not None:
+            return max(raster.min_level, min(fixed, raster.max_level))
+        return auto_level(screen_pixel, raster)
 
     # --- the outline ------------------------------------------------------------------------------------------------
 
@@ -229,8 +248,10 @@ class ClickController(QObject):
         """Ask for the outline of the session's prompts, now or once the request under way has answered."""
         session = self._session
         self._slider_timer.stop()
-        if not session.steps or session.raster is None or self._level is None:
+        if not session.steps or session.raster is None:
             return
+        if self._level is None:
+            self._level = self._level_for(self._screen_pixel)
         if self._segment.busy:
             self._outdated = True
             return
@@ -247,43 +268,49 @@ class ClickController(QObject):
         self._segment.send(
             Method.SEGMENT,
             params,
-            lambda result: self._on_outline(cast("SegmentResult", result), steps),
+            lambda result: self._on_outline(cast("SegmentResult", result), steps, params),
             self._on_segment_failed,
         )
 
     def _add_step(self, step: Step, at: QgsPointXY) -> None:
         session = self._session
-        if session.raster is None:
-            self._explain_missing_raster()
+        if session.layer is None:
             return
         if not session.steps:
-            self._level, self._raises, self._answered = self.level_at(at), 0, ()
-        self._accept_when_done = False
+            try:
+                self._screen_pixel = self._frame.screen_pixel(at, session.layer.crs())
+            except PromptError as error:
+                self._report(error)
+                return
+            self._level, self._raises, self._answered = None, 0, ()
+        self._opener.stop_warming()
+        self._thumbnail.cancel()
         self.hover.resume()
         self.hover.make_way(step)
         session.add_step(step)
+        if session.raster is None and not self._opener.busy:
+            self.open_raster()
         self.request_outline()
 
-    def _explain_missing_raster(self) -> None:
+    def _answer_due(self) -> bool:
+        """Return whether the session's prompts still wait for their outline."""
         session = self._session
-        if session.layer is None:
-            text = self.tr("Choose a raster layer in the SamTune panel first.")
-        elif session.layer_problem:
-            text = session.layer_problem
-        elif self._opener.busy:
-            text = self.tr("The raster is still being opened. Click again in a moment.")
-        else:
-            text = self.tr("The raster is not open; it is being opened now. Click again in a moment.")
-            self.open_raster()
-        session.notify(NoticeLevel.INFO, text)
+        unanswered = bool(session.steps) and session.steps != self._answered
+        return self._segment.busy or self._slider_timer.isActive() or (unanswered and self._opener.busy)
 
-    def _on_outline(self, result: SegmentResult, steps: tuple[Step, ...]) -> None:
+    def _hold(self, act: Callable[[], object]) -> bool:
+        """Put something off until the accepted outline has been kept: it belongs to the next object."""
+        if self._accept_when_done:
+            self._held.append(act)
+        return self._accept_when_done
+
+    def _on_outline(self, result: SegmentResult, steps: tuple[Step, ...], sent: SegmentParams) -> None:
         session = self._session
         self._answered = steps
         raised = session.outline is not None and result.level > session.outline.result.level and self._raises > 0
         if result.empty is Empty.NONE:
             session.set_crop(result.crop, result.level)
-            session.set_outline(Outline(from_wkb_hex(result.wkb), result))
+            session.set_outline(Outline(from_wkb_hex(result.wkb), result, sent))
         elif raised and session.outline is not None:
             self._level = session.outline.result.level
         else:
@@ -292,7 +319,7 @@ class ClickController(QObject):
         if self._outdated:
             self.request_outline()
         elif not self._raise_level(result):
-            self._refresh_thumbnail()
+            self._thumbnail.refresh()
             self._accept_if_waiting()
 
     def _raise_level(self, result: SegmentResult) -> bool:
@@ -315,10 +342,11 @@ class ClickController(QObject):
     def _drop_unanswered(self) -> None:
         session = self._session
         self._outdated = self._accept_when_done = False
+        self._held.clear()
         if session.outline is not None:
             self._level = session.outline.result.level
         kept = 0
-        for step, answered in zip(session.steps, self._answered, strict=False):
+        for step, answered in zip(session.steps, self._answered):
             if step != answered:
                 break
             kept += 1
@@ -327,34 +355,25 @@ class ClickController(QObject):
             session.reset_object()
 
     def _accept_if_waiting(self) -> None:
-        waiting, self._accept_when_done = self._accept_when_done, False
-        if waiting and self._session.outline is not None:
-            self.accept()
+        if not self._accept_when_done:
+            return
+        self._accept_when_done = False
+        held, self._held = self._held, []
+        if self._session.outline is None:
+            if held:
+                self.clear()  # nothing was found: what was done meanwhile is about the next object all the same
+        elif not self.accept():
+            return  # the user was told why, or has changed their mind; the outline stays and so must be alone
+        for act in held:
+            act()
 
     def _forget_object(self) -> None:
         self._segment.cancel()
+        self._thumbnail.cancel()
         self._slider_timer.stop()
+        self._held.clear()
         self._level, self._raises, self._answered = None, 0, ()
         self._outdated = self._accept_when_done = False
-
-    def _refresh_thumbnail(self) -> None:
-        session = self._session
-        if (
-            not session.thumbnail_wanted
-            or not session.crop
-            or session.crop == session.thumbnail_crop
-            or session.raster is None
-        ):
-            return
-        crop, level = session.crop, session.used_level or 0
-        x = sum(corner[0] for corner in crop) / len(crop)
-        y = sum(corner[1] for corner in crop) / len(crop)
-        params = PrepareParams(session.raster.spec, session.model, level, x, y, THUMBNAIL_SIDE, cached_only=True)
-
-        def show(result: object) -> None:
-            session.set_thumbnail(base64.b64decode(cast("PrepareResult", result).thumbnail_png), crop)
-
-        self._thumbnail.send(Method.PREPARE, params, show, lambda _error: None)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -373,8 +392,10 @@ class ClickController(QObject):
 
     def _to_raster(self, point: QgsPointXY) -> QgsPointXY | None:
         layer = self._session.layer
-        if layer is None or self._session.raster is None:
-            self._explain_missing_raster()
+        problem = self._session.layer_problem
+        if layer is None or problem:
+            text = problem or self.tr("Choose a raster layer in the SamTune panel first.")
+            self._session.notify(NoticeLevel.INFO, text)
             return None
         try:
             return self._frame.to_raster(point, layer.crs())

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import cast
 
 from qgis.core import QgsPointXY
-from qgis.PyQt.QtCore import QElapsedTimer, QObject, QTimer
+from qgis.PyQt.QtCore import QElapsedTimer, QObject, QTimer, pyqtSignal
 
 from ..engine.messages import Empty, Method, PrepareParams, PrepareResult, Prompt, SegmentParams, SegmentResult
 from ..models.errors import PromptError, RasterError, SamTuneError
 from .latest_request import LatestRequest, Service
 from .map_frame import MapFrame, from_wkb_hex
 from .session import Box, EngineState, NoticeLevel, Session
+from .thumbnail import THUMBNAIL_SIDE
 
 HOVER_MS = 40
 """Shortest time between two previews."""
@@ -21,7 +22,6 @@ HOVER_MS = 40
 DWELL_MS = 350
 """How long the pointer must rest on a cold crop before it is encoded."""
 
-THUMBNAIL_SIDE = 192
 DEFAULT_INPUT = 1024
 
 
@@ -30,7 +30,12 @@ class HoverPreview(QObject):
 
     A preview costs one decoder run. Where the crop is not encoded, resting the pointer encodes it (with progress and
     cancel); one such request is under way at a time.
+
+    Signals:
+        preparing: a crop is about to be encoded; whatever else the engine does ahead should make way.
     """
+
+    preparing = pyqtSignal()
 
     def __init__(
         self,
@@ -126,6 +131,7 @@ class HoverPreview(QObject):
             level = NoticeLevel.INFO if harmless else NoticeLevel.ERROR
             self._session.notify(level, error.user_text, f"{error.kind}: {error.details}")
 
+        self.preparing.emit()
         self._prepare.send(
             Method.PREPARE, params, lambda result: self._on_prepared(cast("PrepareResult", result), params), failed
         )
@@ -177,8 +183,17 @@ class HoverPreview(QObject):
         self._asked = point
         self._since_asked.start()
         self._segment.send(
-            Method.SEGMENT, params, lambda result: self._on_preview(cast("SegmentResult", result)), lambda _error: None
+            Method.SEGMENT,
+            params,
+            lambda result: self._on_preview(cast("SegmentResult", result)),
+            lambda _error: self._on_no_preview(),
         )
+
+    def _on_no_preview(self) -> None:
+        """The pointer is over nodata, say: what was shown belongs to another place."""
+        self._session.set_preview(None)
+        if self._pointer is not None and self._pointer != self._asked:
+            self._ask_soon()
 
     def _on_preview(self, result: SegmentResult) -> None:
         session = self._session
@@ -217,8 +232,11 @@ class HoverPreview(QObject):
 
     def _same_crop(self, step: Prompt | Box) -> bool:
         params = self._prepare.params
-        if not isinstance(params, PrepareParams) or isinstance(step, Box):
+        if not isinstance(params, PrepareParams):
             return False
+        places = step.corners if isinstance(step, Box) else ((step.x, step.y),)
+        x = sum(place[0] for place in places) / len(places)
+        y = sum(place[1] for place in places) / len(places)
         info = self._session.model_info
         crop = (info.input_size if info else DEFAULT_INPUT) * self._session.model_pixel(params.level)
-        return max(abs(params.x - step.x), abs(params.y - step.y)) < crop / 4
+        return max(abs(params.x - x), abs(params.y - y)) < crop / 4

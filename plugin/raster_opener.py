@@ -18,9 +18,11 @@ class RasterOpener(QObject):
 
     Signals:
         opened: the session has a raster now.
+        failed: it could not be opened; the user has been told.
     """
 
     opened = pyqtSignal()
+    failed = pyqtSignal()
 
     def __init__(self, session: Session, service: Service, parent: QObject | None = None) -> None:
         """Keep what is needed; nothing is opened yet."""
@@ -46,7 +48,11 @@ class RasterOpener(QObject):
         spec = self._spec()
         if spec is not None:
             self._asked = spec
+            session.set_raster(session.raster)  # whether an earlier attempt failed does not matter any more
             self._open.send(Method.OPEN, spec, self._on_opened, self._on_failed)
+        else:
+            session.set_raster(None, failed=True)
+            self.failed.emit()
 
     def is_outdated(self) -> bool:
         """Return whether the layer's style now shows it otherwise than it was opened, and that matters to the model."""
@@ -59,6 +65,10 @@ class RasterOpener(QObject):
     def cancel(self) -> None:
         """Stop opening and loading."""
         self._open.cancel()
+        self._warm_up.cancel()
+
+    def stop_warming(self) -> None:
+        """Let a click or encoding ahead have the engine: they load the model themselves, and do more with it."""
         self._warm_up.cancel()
 
     def _spec(self) -> RasterSpec | None:
@@ -76,15 +86,17 @@ class RasterOpener(QObject):
         self._session.set_raster(raster)
         for note in raster.notes:
             self._session.notify(NoticeLevel.INFO, note)
-        self._warm()
+        if not self._session.steps:
+            self._warm()
         self.opened.emit()
 
     def _on_failed(self, error: SamTuneError) -> None:
-        self._session.set_raster(None)
+        self._session.set_raster(None, failed=True)
         self._report(error)
+        self.failed.emit()
 
     def _on_model_changed(self) -> None:
-        if self._session.engine_state is EngineState.READY:
+        if self._session.engine_state is EngineState.READY and not self._session.steps:
             self._warm()
 
     def _warm(self) -> None:

@@ -14,7 +14,7 @@ from typing import Union
 from qgis.core import QgsGeometry, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
-from ..engine.messages import EngineInfo, ModelInfo, OutlineOptions, Prompt, RasterInfo, SegmentResult
+from ..engine.messages import EngineInfo, ModelInfo, OutlineOptions, Prompt, RasterInfo, SegmentParams, SegmentResult
 
 
 class EngineState(Enum):
@@ -52,10 +52,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Outline:
-    """An outline and where it came from; the geometry is in the raster's CRS."""
+    """An outline and where it came from; the geometry is in the raster's CRS.
+
+    Attributes:
+        sent: what was asked. Raster, bands and model may be others in the session by the time the outline is kept.
+    """
 
     geometry: QgsGeometry
     result: SegmentResult
+    sent: SegmentParams
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Session(QObject):
     layer_changed = pyqtSignal()
     source_changed = pyqtSignal()
     style_changed = pyqtSignal()
+    file_changed = pyqtSignal()
     raster_changed = pyqtSignal()
     models_changed = pyqtSignal()
     model_changed = pyqtSignal()
@@ -110,6 +116,7 @@ class Session(QObject):
         self.stretch = StretchMode.AS_DRAWN
         self.layer_problem = ""
         self.raster: RasterInfo | None = None
+        self.open_failed = False
         self.models: tuple[ModelInfo, ...] = ()
         self.model = "tiny"
         self.fixed_level: int | None = None
@@ -150,9 +157,11 @@ class Session(QObject):
         if self.layer is not None:
             self.layer.willBeDeleted.disconnect(self._forget_layer)
             self.layer.rendererChanged.disconnect(self.style_changed)
+            self.layer.dataSourceChanged.disconnect(self.file_changed)
         if layer is not None:
             layer.willBeDeleted.connect(self._forget_layer)
             layer.rendererChanged.connect(self.style_changed)
+            layer.dataSourceChanged.connect(self.file_changed)
         self._start_over(layer, bands, problem)
 
     def _start_over(self, layer: QgsRasterLayer | None, bands: tuple[int, ...] = (), problem: str = "") -> None:
@@ -169,10 +178,10 @@ class Session(QObject):
             self.bands, self.stretch = bands, stretch
             self.source_changed.emit()
 
-    def set_raster(self, raster: RasterInfo | None) -> None:
-        """Keep what the engine found in the layer's file."""
-        if raster != self.raster:
-            self.raster = raster
+    def set_raster(self, raster: RasterInfo | None, *, failed: bool = False) -> None:
+        """Keep what the engine found in the layer's file; None with ``failed`` where it could not read it."""
+        if (raster, failed) != (self.raster, self.open_failed):
+            self.raster, self.open_failed = raster, failed
             self.raster_changed.emit()
 
     def _forget_layer(self) -> None:
@@ -264,10 +273,6 @@ class Session(QObject):
         """Return the corners of the last box drawn; empty for none."""
         boxes = [step for step in self.steps if isinstance(step, Box)]
         return boxes[-1].corners if boxes else ()
-
-    def prompt_kind(self) -> str:
-        """Return the kind of prompt for the attribute table: ``point``, ``box`` or ``box+point``."""
-        return prompt_kind(points=bool(self.points), box=bool(self.box))
 
     def add_step(self, step: Step) -> None:
         """Add a prompt; a preview gives way to it."""

@@ -69,7 +69,8 @@ def _layer_problem(session: Session) -> Status | None:
 
 def _not_ready(session: Session) -> Status | None:
     if session.engine_state is EngineState.STARTING:
-        return Status(State.ENGINE_STARTING, translate("Status", "The engine is starting…"))
+        text = translate("Status", "The engine is starting…")
+        return Status(State.ENGINE_STARTING, f"{text} {_kept(session)}".rstrip())
     info = session.model_info
     if info is not None and not info.present:
         text = translate("Status", "{model} is not on this machine ({size}). Download it, or choose a model that is.")
@@ -79,10 +80,17 @@ def _not_ready(session: Session) -> Status | None:
 
 
 def _not_open(session: Session) -> Status:
-    if session.busy is not None or session.engine_state is EngineState.OFF:
-        return Status(State.NOT_OPEN, translate("Status", "The raster is being opened…"))
-    text = translate("Status", "The raster could not be opened. Repair or replace its file, then try again.")
+    if session.busy is not None:
+        text = translate("Status", "The raster is being opened…")
+        return Status(State.NOT_OPEN, f"{text} {_kept(session)}".rstrip())
+    text = translate("Status", "The raster is not open. Click on it to have it opened, or try again here.")
+    if session.open_failed:
+        text = translate("Status", "The raster could not be opened. Repair or replace its file, then try again.")
     return Status(State.NOT_OPEN, text, Action.RETRY)
+
+
+def _kept(session: Session) -> str:
+    return str(translate("Status", "What you clicked on is outlined as soon as it is ready.")) if session.steps else ""
 
 
 def _ready_text(session: Session) -> str:

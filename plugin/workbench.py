@@ -188,6 +188,7 @@ class Workbench(QObject):
         session, settings = self.session, self._settings
         self._around.project.layersAdded.connect(self._on_layers_added)
         session.noticed.connect(self._around.show_notice)
+        session.file_changed.connect(lambda: QTimer.singleShot(0, self._on_file_changed))
         session.model_changed.connect(lambda: settings.model.setValue(session.model))
         session.level_changed.connect(lambda: settings.set_fixed_level(session.fixed_level))
         session.options_changed.connect(self._remember_options)
@@ -196,6 +197,12 @@ class Workbench(QObject):
     def _on_layers_added(self) -> None:
         if not self.dock.isHidden():
             QTimer.singleShot(0, self.choose_first_layer)  # the layer tree does not have them yet
+
+    def _on_file_changed(self) -> None:
+        """The layer was repaired, or points to another file: nothing known of the old one holds."""
+        layer = self.session.layer
+        self.session.set_layer(None)
+        self.choose_layer(layer)
 
     def _restore_choices(self) -> None:
         session, settings = self.session, self._settings

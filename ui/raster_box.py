@@ -106,7 +106,7 @@ class RasterBox(QWidget):
     def _show_source(self) -> None:
         bands = self._session.bands
         shown = bands * 3 if len(bands) == 1 else bands
-        for combo, band in zip(self._band_combos, shown, strict=False):
+        for combo, band in zip(self._band_combos, shown):
             with QSignalBlocker(combo):
                 combo.setBand(band)
         with QSignalBlocker(self.stretch_combo):

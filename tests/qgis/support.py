@@ -17,6 +17,7 @@ from samtune.engine.messages import (
     ModelInfo,
     PrepareParams,
     PrepareResult,
+    Prompt,
     RasterInfo,
     RasterSpec,
     SegmentParams,
@@ -113,6 +114,12 @@ def found(params: object, geometry: QgsGeometry | None = None, **changes: object
         Empty.NONE, bytes(outline.asWkb()).hex(), 0.9, outline.area(), False, level, CROP, "memory", {}
     )
     return replace(result, **changes)  # type: ignore[arg-type]
+
+
+def sent(**changes: object) -> SegmentParams:
+    """The request that an outline answers."""
+    asked = SegmentParams(RasterSpec("scene.tif", (1, 2, 3)), "tiny", 0, (Prompt(LEFT, TOP),))
+    return replace(asked, **changes)  # type: ignore[arg-type]
 
 
 def nothing(params: object, empty: Empty = Empty.NOTHING) -> SegmentResult:

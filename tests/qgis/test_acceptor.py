@@ -13,7 +13,7 @@ from qgis.PyQt.QtTest import QSignalSpy
 from samtune.engine.messages import Prompt
 from samtune.plugin.acceptor import Acceptor
 from samtune.plugin.session import Box, NoticeLevel, Outline, Session
-from samtune_test_support import CROP, found, square
+from samtune_test_support import CROP, found, raster_info, sent, square
 
 
 def make(session: Session, project: QgsProject, path: str = "") -> Acceptor:
@@ -23,7 +23,8 @@ def make(session: Session, project: QgsProject, path: str = "") -> Acceptor:
 def outline(session: Session) -> None:
     session.add_step(Box(CROP))
     session.add_step(Prompt(0.0, 0.0))
-    session.set_outline(Outline(square(), found(None, score=0.75)))
+    asked = sent(points=session.points, box=session.box)
+    session.set_outline(Outline(square(), found(None, score=0.75), asked))
 
 
 def test_outline_goes_into_the_target(
@@ -36,6 +37,19 @@ def test_outline_goes_into_the_target(
     (feature,) = polygon_layer.getFeatures()
     assert (feature["class"], feature["prompt"], feature["model"]) == ("pond", "box+point", "tiny")
     assert (feature["score"], feature["raster"], feature["bands"]) == (0.75, "scene.tif", "1,2,3")
+
+
+def test_what_is_written_is_what_made_the_outline(
+    ready_session: Session, project: QgsProject, polygon_layer: QgsVectorLayer
+) -> None:
+    ready_session.set_target(polygon_layer, "class")
+    outline(ready_session)
+    ready_session.set_model("vit_b")
+    ready_session.set_raster(raster_info("/data/other.tif", fingerprint="g"))
+    ready_session.set_steps(())
+    assert make(ready_session, project).accept()
+    (feature,) = polygon_layer.getFeatures()
+    assert (feature["model"], feature["raster"], feature["prompt"]) == ("tiny", "scene.tif", "box+point")
 
 
 def test_project_and_raster_stay_as_they_are(

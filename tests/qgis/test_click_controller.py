@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsContrastEnhancement, QgsCoordinateReferenceSystem, QgsGeometry, QgsPointXY, QgsRasterLayer
+from qgis.core import (
+    QgsContrastEnhancement,
+    QgsCoordinateReferenceSystem,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProject,
+    QgsRasterLayer,
+)
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtTest import QSignalSpy, QTest
 from samtune.engine.messages import Method, SegmentParams
@@ -29,6 +37,7 @@ from samtune_test_support import (
     show_layer,
     spin,
     square,
+    write_raster,
 )
 
 Place = Callable[[float, float], QgsPointXY]
@@ -390,6 +399,98 @@ def test_accept_before_the_answer_waits_for_it(
     assert written == [pytest.approx(400.0)]
 
 
+def test_a_click_while_an_accept_waits_begins_the_next_object(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    written: list[float] = []
+    controller.set_accept(lambda: written.append(ready_session.outline.geometry.area()) or True)  # type: ignore[union-attr,func-returns-value]
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    controller.add_point(on_map(80.0, 40.0), True)
+    controller.add_point(on_map(82.0, 40.0), False)
+    controller.accept()
+    answer(service)
+    assert written == [pytest.approx(100.0)], "the first object is kept by itself"
+    assert [point.x for point in params(service).points] == [pytest.approx(LEFT + 80, abs=1e-3)]
+    answer(service)
+    assert [point.positive for point in params(service).points] == [True, False]
+    answer(service, square(side=20.0))
+    assert written == [pytest.approx(100.0), pytest.approx(400.0)], "the second accept is for the second object"
+    assert ready_session.steps == ()
+
+
+def test_a_box_while_an_accept_waits_begins_the_next_object(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.set_accept(lambda: True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    controller.add_box((on_map(50, 50), on_map(60, 50), on_map(60, 60), on_map(50, 60)))
+    answer(service)
+    assert params(service).points == ()
+    assert len(params(service).box) == 4
+
+
+def test_an_accept_that_fails_keeps_its_object_by_itself(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.set_accept(lambda: False)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    controller.add_point(on_map(80.0, 40.0), True)
+    answer(service)
+    assert len(ready_session.steps) == 1
+    assert ready_session.outline is not None
+    assert len(service.of(Method.SEGMENT)) == 1
+
+
+def test_nothing_to_accept_gives_way_to_the_click_on_the_next_object(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.set_accept(lambda: True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    controller.add_point(on_map(80.0, 40.0), True)
+    call = service.last(Method.SEGMENT)
+    call.on_result(nothing(call.params))
+    assert [point.x for point in params(service).points] == [pytest.approx(LEFT + 80, abs=1e-3)]
+
+
+def test_undo_takes_back_what_waits_and_then_the_accept(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    written: list[bool] = []
+    controller.set_accept(lambda: written.append(True) or True)  # type: ignore[func-returns-value]
+    for right in (30.0, 32.0):
+        controller.add_point(on_map(right, 40.0), True)
+        if right == 30.0:
+            answer(service)
+    controller.accept()
+    controller.add_point(on_map(80.0, 40.0), True)
+    controller.undo()
+    assert len(ready_session.steps) == 2
+    controller.undo()
+    assert len(ready_session.steps) == 1
+    answer(service)
+    answer(service)
+    assert written == []
+    assert len(ready_session.steps) == 1
+
+
+def test_clear_drops_what_waits(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.set_accept(lambda: True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    controller.add_point(on_map(80.0, 40.0), True)
+    controller.clear()
+    controller.add_point(on_map(50.0, 40.0), True)
+    answer(service)
+    assert len(ready_session.steps) == 1
+    assert len(service.of(Method.SEGMENT)) == 2
+
+
 def test_refused_accept_keeps_the_outline(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:
@@ -419,6 +520,103 @@ def test_click_without_a_raster_says_what_to_do(
         "Choose a raster layer in the SamTune panel first.",
         "This layer is a service.",
     ]
+
+
+def test_clicks_while_the_raster_is_being_opened_are_kept_and_answered(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    told = QSignalSpy(ready_session.noticed)
+    written: list[bool] = []
+    controller.set_accept(lambda: written.append(True) or True)  # type: ignore[func-returns-value]
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    assert len(service.of(Method.OPEN)) == 1, "a click opens the raster where nobody else did"
+    controller.add_point(on_map(32.0, 40.0), False)
+    controller.accept()
+    assert len(service.of(Method.OPEN)) == 1
+    assert service.of(Method.SEGMENT) == []
+    assert "outlined as soon as" in status_of(ready_session).text
+    service.last(Method.OPEN).on_result(raster_info())
+    assert [point.positive for point in params(service).points] == [True, False]
+    answer(service)
+    assert written == [True]
+    assert len(told) == 0
+
+
+def test_the_level_of_a_kept_click_is_that_of_the_screen_it_was_made_on(
+    controller: ClickController, ready_session: Session, canvas: QgsMapCanvas, service: ScriptedService, on_map: Place
+) -> None:
+    canvas.zoomScale(canvas.scale() * 2)
+    expected = controller.level_at(on_map(30.0, 40.0))
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    canvas.zoomScale(canvas.scale() * 8)
+    service.last(Method.OPEN).on_result(raster_info())
+    assert params(service).level == expected
+
+
+def test_kept_clicks_go_when_the_raster_cannot_be_opened_or_opening_is_cancelled(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    service.last(Method.OPEN).on_error(RasterError("It is damaged. Repair it."))
+    assert ready_session.steps == ()
+    assert "could not be opened" in status_of(ready_session).text
+    controller.add_point(on_map(30.0, 40.0), True)
+    assert len(ready_session.steps) == 1
+    controller.cancel()
+    assert ready_session.steps == ()
+    text = status_of(ready_session).text
+    assert "not open" in text
+    assert "Repair" not in text
+
+
+def test_a_kept_click_is_taken_back_by_undo(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.undo()
+    service.last(Method.OPEN).on_result(raster_info())
+    assert service.of(Method.SEGMENT) == []
+
+
+def test_loading_the_model_makes_way_for_a_click_and_for_encoding_ahead(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    for act in (
+        lambda: controller.add_point(on_map(30.0, 40.0), True),
+        lambda: controller.hover.prepare(on_map(30.0, 40.0)),
+    ):
+        controller.open_raster()
+        service.last(Method.OPEN).on_result(raster_info())
+        assert not service.last(Method.WARM_UP).cancelled
+        act()
+        assert service.last(Method.WARM_UP).cancelled
+        controller.clear()
+
+
+def test_a_click_that_waits_is_not_held_up_by_loading_the_model(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    service.last(Method.OPEN).on_result(raster_info())
+    assert service.of(Method.WARM_UP) == []
+    ready_session.set_model("vit_b")
+    assert service.of(Method.WARM_UP) == []
+
+
+def test_an_outline_remembers_what_was_asked(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.add_point(on_map(30.0, 40.0), True)
+    asked = params(service)
+    answer(service)
+    ready_session.set_model("vit_b")
+    service.last(Method.SEGMENT).on_error(ModelMissingError("Not here."))
+    assert ready_session.outline.sent == asked  # type: ignore[union-attr]
 
 
 def test_other_bands_open_anew_and_keep_the_object(
@@ -502,6 +700,36 @@ def test_thumbnail_is_made_only_when_somebody_looks(
     assert asked.params.cached_only  # type: ignore[attr-defined]
     asked.on_result(prepared(asked.params, "iVBORw=="))
     assert ready_session.thumbnail == b"\x89PNG"[:4]
+
+
+def test_a_thumbnail_of_the_layer_before_is_dropped(
+    controller: ClickController,
+    ready_session: Session,
+    service: ScriptedService,
+    on_map: Place,
+    project: QgsProject,
+    tmp_path: Path,
+) -> None:
+    ready_session.set_thumbnail_wanted(True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    answer(service)
+    late = service.last(Method.PREPARE)
+    other = QgsRasterLayer(str(write_raster(tmp_path / "other.tif")), "other")
+    project.addMapLayer(other)
+    ready_session.set_layer(other, (1, 2, 3))
+    assert late.cancelled
+    late.on_result(prepared(late.params, "iVBORw=="))
+    assert ready_session.thumbnail == b""
+
+
+def test_a_thumbnail_makes_way_for_a_click(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_thumbnail_wanted(True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    answer(service)
+    controller.add_point(on_map(31.0, 40.0), True)
+    assert service.last(Method.PREPARE).cancelled
 
 
 def test_hover_asks_once_for_the_newest_place_and_only_from_the_cache(
@@ -590,6 +818,36 @@ def test_click_elsewhere_stops_encoding_ahead_and_click_there_does_not(
     controller.clear()
     controller.add_point(on_map(190.0, 150.0), True)
     assert service.last(Method.PREPARE).cancelled
+
+
+def test_box_in_the_crop_being_encoded_does_not_stop_it_and_one_elsewhere_does(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_fixed_level(-2)  # crops of 256 units
+    controller.hover.prepare(on_map(20.0, 20.0))
+    controller.add_box((on_map(10, 10), on_map(40, 10), on_map(40, 30), on_map(10, 30)))
+    assert not service.last(Method.PREPARE).cancelled
+    controller.clear()
+    controller.add_box((on_map(180, 140), on_map(195, 140), on_map(195, 155), on_map(180, 155)))
+    assert service.last(Method.PREPARE).cancelled
+
+
+def test_a_preview_that_fails_takes_the_one_before_away(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.hover.move(on_map(30.0, 40.0))
+    spin(80)
+    call = service.segments(hover=True)[-1]
+    call.on_result(found(call.params))
+    assert ready_session.preview is not None
+    controller.hover.move(on_map(60.0, 40.0))
+    spin(80)
+    failing = service.segments(hover=True)[-1]
+    controller.hover.move(on_map(70.0, 40.0))
+    failing.on_error(RasterError("There is no data here."))
+    assert ready_session.preview is None
+    spin(80)
+    assert service.segments(hover=True)[-1] is not failing, "the pointer has moved on meanwhile"
 
 
 def test_hover_beyond_the_raster_or_without_an_engine_asks_nothing(

@@ -18,7 +18,7 @@ from samtune.plugin.session import Busy, EngineState, NoticeLevel, Outline, Sess
 from samtune.plugin.status import Action
 from samtune.ui.dock import SamTuneDock
 from samtune.ui.outline_box import area_text
-from samtune_test_support import CROP, found, model_info, spin, square
+from samtune_test_support import CROP, found, model_info, sent, spin, square
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def dock(session: Session, project: QgsProject) -> Iterator[SamTuneDock]:
 
 def with_outline(session: Session) -> None:
     session.add_step(Prompt(0.0, 0.0))
-    session.set_outline(Outline(square(), found(None)))
+    session.set_outline(Outline(square(), found(None), sent()))
 
 
 def test_no_raster_layer(dock: SamTuneDock) -> None:

@@ -18,7 +18,7 @@ from samtune.plugin.canvas_bands import CanvasBands
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.map_tool import PromptTool, ToolMode
 from samtune.plugin.session import Box, Outline, Session
-from samtune_test_support import CROP, LEFT, TOP, UTM17, click, drag, found, move, on_screen, show_layer, square
+from samtune_test_support import CROP, LEFT, TOP, UTM17, click, drag, found, move, on_screen, sent, show_layer, square
 
 UTM = QgsCoordinateReferenceSystem(UTM17)
 
@@ -169,7 +169,7 @@ def test_bands_show_the_session_in_the_canvas_crs(
 ) -> None:
     ready_session.add_step(Prompt(LEFT + 10, TOP - 10))
     ready_session.add_step(Prompt(LEFT + 20, TOP - 10, positive=False))
-    ready_session.set_outline(Outline(square(), found(None)))
+    ready_session.set_outline(Outline(square(), found(None), sent()))
     ready_session.set_crop(CROP, 0)
     expected = frame.to_map(square(), UTM)
     assert expected is not None
@@ -186,7 +186,7 @@ def test_bands_show_the_session_in_the_canvas_crs(
 def test_bands_move_with_the_projects_crs(
     canvas: QgsMapCanvas, tool: PromptTool, bands: CanvasBands, ready_session: Session
 ) -> None:
-    ready_session.set_outline(Outline(square(), found(None)))
+    ready_session.set_outline(Outline(square(), found(None), sent()))
     before = bands.outline.asGeometry()
     canvas.setDestinationCrs(UTM)
     after = bands.outline.asGeometry()
@@ -209,7 +209,7 @@ def test_a_box_prompt_and_a_preview_are_drawn(
 def test_bands_hide_with_the_tool_and_come_back(
     canvas: QgsMapCanvas, tool: PromptTool, bands: CanvasBands, ready_session: Session
 ) -> None:
-    ready_session.set_outline(Outline(square(), found(None)))
+    ready_session.set_outline(Outline(square(), found(None), sent()))
     canvas.unsetMapTool(tool)
     assert not any(band.isVisible() for band in bands.all())
     canvas.setMapTool(tool)

@@ -277,6 +277,24 @@ def test_a_raster_added_later_is_chosen(plugin: SamTunePlugin, project: QgsProje
     assert bench.session.layer is layer
 
 
+def test_a_repaired_layer_is_opened(plugin: SamTunePlugin, project: QgsProject, tmp_path: Path) -> None:
+    layer = QgsRasterLayer(str(tmp_path / "moved.tif"), "moved")
+    project.addMapLayer(layer)
+    bench = plugin.open_dock()
+    bench.choose_layer(layer)
+    assert bench.session.layer_problem
+    assert bench.service.of(Method.OPEN) == []
+    layer.setDataSource(str(write_raster(tmp_path / "here.tif")), "moved", "gdal")
+    spin(20)
+    assert bench.session.layer is layer
+    assert bench.session.layer_problem == ""
+    assert bench.session.bands == (1, 2, 3)
+    assert bench.service.last(Method.OPEN).params.uri == str(tmp_path / "here.tif")
+    layer.setDataSource(str(write_raster(tmp_path / "other.tif")), "moved", "gdal")
+    spin(20)
+    assert bench.service.last(Method.OPEN).params.uri == str(tmp_path / "other.tif")
+
+
 def test_changed_settings_start_another_engine_and_open_the_raster_anew(at_work: SamTunePlugin) -> None:
     bench = at_work.workbench
     opened = len(bench.service.of(Method.OPEN))

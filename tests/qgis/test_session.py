@@ -10,7 +10,7 @@ from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtTest import QSignalSpy
 from samtune.engine.messages import Prompt
 from samtune.plugin.session import Box, Busy, EngineState, NoticeLevel, Outline, Session, StretchMode
-from samtune_test_support import found, model_info, raster_info, spin, square
+from samtune_test_support import found, model_info, raster_info, sent, spin, square
 
 BOX = Box(((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)))
 
@@ -19,7 +19,7 @@ def test_another_layer_forgets_what_belonged_to_the_old_one(session: Session, ra
     session.set_layer(raster_layer, (3, 2, 1))
     session.set_raster(raster_info())
     session.add_step(Prompt(1.0, 2.0))
-    session.set_outline(Outline(square(), found(None)))
+    session.set_outline(Outline(square(), found(None), sent()))
     session.set_crop(((0.0, 0.0),), 2)
     session.set_thumbnail(b"png")
     session.set_layer(None)
@@ -70,21 +70,11 @@ def test_the_last_box_counts_and_undo_brings_the_one_before_back(session: Sessio
     first, second = BOX, Box(((5.0, 5.0),))
     session.add_step(first)
     session.add_step(Prompt(1.0, 1.0))
-    assert session.prompt_kind() == "box+point"
     session.add_step(second)
     assert session.box == second.corners
     session.set_steps(session.steps[:-1])
     assert session.box == first.corners
     assert session.points == (Prompt(1.0, 1.0),)
-
-
-@pytest.mark.parametrize(
-    ("steps", "kind"),
-    [((), ""), ((Prompt(0.0, 0.0),), "point"), ((BOX,), "box"), ((BOX, Prompt(0.0, 0.0)), "box+point")],
-)
-def test_prompt_kind(session: Session, steps: tuple[Prompt | Box, ...], kind: str) -> None:
-    session.set_steps(steps)
-    assert session.prompt_kind() == kind
 
 
 def test_outline_options_grow_with_the_level(session: Session) -> None:

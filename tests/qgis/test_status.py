@@ -10,7 +10,7 @@ from qgis.core import QgsRasterLayer
 from samtune.engine.messages import Prompt
 from samtune.plugin.session import Busy, EngineState, Outline, Session
 from samtune.plugin.status import Action, State, size_text, status_of
-from samtune_test_support import found, model_info, raster_info, square
+from samtune_test_support import found, model_info, raster_info, sent, square
 
 
 def test_ready_says_how_to_begin(ready_session: Session) -> None:
@@ -22,7 +22,7 @@ def test_ready_says_how_to_begin(ready_session: Session) -> None:
 def test_an_outline_says_its_score_and_how_to_keep_it(ready_session: Session) -> None:
     ready_session.add_step(Prompt(0.0, 0.0))
     assert "Backspace" in status_of(ready_session).text
-    ready_session.set_outline(Outline(square(), found(None, score=0.914)))
+    ready_session.set_outline(Outline(square(), found(None, score=0.914), sent()))
     text = status_of(ready_session).text
     assert "0.91" in text
     assert "Enter" in text
