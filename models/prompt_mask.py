@@ -6,9 +6,10 @@ faster than the point tokens alone; so it must be drawn in the same way when it 
 
 * the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside
   where a box was given; without either, as 6 times the likeness of each place to what was clicked: the cosine of the
-  image embeddings there and at the click, both less the embedding's mean over the crop (bilinear between cells; mean
-  over the object's clicks less mean over the background's). Likeness is what a first click most often means, and it
-  reaches the encoder's training directly; where no embedding is given the plane begins as 0;
+  image embeddings there and at the click, both less the embedding's mean over the crop, averaged with the least
+  cosine on the best way there from the click, so that what is alike but apart stays near 0 (bilinear between cells;
+  mean over the object's clicks less mean over the background's). A first click most often means what is alike and
+  connected, and so the encoder is taught what is; where no embedding is given the plane begins as 0;
 * every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d
   being the distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
 
@@ -92,10 +93,25 @@ def likeness(
     places = (points / extent * 2 - 1)[:, None]
     clicked = functional.grid_sample(centred, places, mode="bilinear", padding_mode="border", align_corners=False)
     alike = torch.einsum("ncp,nchw->nphw", functional.normalize(clicked[:, :, 0], dim=1), centred)
+    alike = (alike + _reach(alike, points, extent)) / 2
     sign = (labels > 0).float() / (labels > 0).sum(dim=1, keepdim=True).clamp_min(1)
     sign = sign - (labels == 0).float() / (labels == 0).sum(dim=1, keepdim=True).clamp_min(1)
     coarse = torch.einsum("np,nphw->nhw", sign, alike)[:, None]
     return functional.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _reach(alike: torch.Tensor, points: torch.Tensor, extent: torch.Tensor) -> torch.Tensor:
+    """Return (N, P, h, w): how like the click the least like place is on the best way there from the click."""
+    height, width = alike.shape[-2:]
+    cells = points / extent * torch.tensor([width, height], device=points.device)
+    column, row = cells[..., 0].long().clamp(0, width - 1), cells[..., 1].long().clamp(0, height - 1)
+    start = torch.zeros_like(alike, dtype=torch.bool).flatten(2)
+    start = start.scatter(2, (row * width + column)[..., None], torch.ones_like(start[..., :1])).view_as(alike)
+    reach = torch.where(start, alike, -torch.ones_like(alike))
+    # A way along the grid's sides and back covers nearly all shapes; a spiral's end may be taken for out of reach.
+    for _ in range(height + width // 2):
+        reach = torch.maximum(reach, torch.minimum(alike, functional.max_pool2d(reach, 3, 1, 1)))
+    return reach
 
 
 def _box_plane(boxes: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

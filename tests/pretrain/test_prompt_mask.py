@@ -130,3 +130,24 @@ def test_likeness_teaches_the_encoder() -> None:
     ].backward()
     assert embedding.grad is not None
     assert embedding.grad.abs().sum() > 0
+
+
+def test_what_is_alike_but_apart_stays_undecided() -> None:
+    embedding = torch.zeros(1, 4, 8, 8)
+    embedding[0, 0] = 3.0
+    embedding[0, 0, :, 3:5] = 0.0
+    embedding[0, 1, :, 3:5] = 3.0
+    plane = draw_prompts(SIZE, torch.tensor([[[20.0, 64.0]]]), torch.tensor([[1]]), embeddings=embedding)[0, 0]
+    assert plane[:, :8].min() > 5.9
+    assert plane[:2, 14:18].max() < -5.9
+    assert plane[:2, 26:].abs().max() < 0.1
+
+
+def test_a_winding_way_is_followed() -> None:
+    embedding = torch.zeros(1, 4, 8, 8)
+    embedding[0, 1] = 3.0
+    for row, columns in ((0, range(8)), (1, [7]), (2, range(8)), (3, [0]), (4, range(8))):
+        for column in columns:
+            embedding[0, :, row, column] = torch.tensor([3.0, 0.0, 0.0, 0.0])
+    plane = draw_prompts(SIZE, torch.tensor([[[8.0, 8.0]]]), torch.tensor([[1]]), embeddings=embedding)[0, 0]
+    assert plane[17, 29].item() > 2
