@@ -108,8 +108,8 @@ def _reach(alike: torch.Tensor, points: torch.Tensor, extent: torch.Tensor) -> t
     start = torch.zeros_like(alike, dtype=torch.bool).flatten(2)
     start = start.scatter(2, (row * width + column)[..., None], torch.ones_like(start[..., :1])).view_as(alike)
     reach = torch.where(start, alike, -torch.ones_like(alike))
-    # A way along the grid's sides and back covers nearly all shapes; a spiral's end may be taken for out of reach.
-    for _ in range(height + width // 2):
+    # Enough for a way along two sides of the grid; the end of a longer, winding one is taken for out of reach.
+    for _ in range(height + width):
         reach = torch.maximum(reach, torch.minimum(alike, functional.max_pool2d(reach, 3, 1, 1)))
     return reach
 

@@ -146,8 +146,8 @@ def test_what_is_alike_but_apart_stays_undecided() -> None:
 def test_a_winding_way_is_followed() -> None:
     embedding = torch.zeros(1, 4, 8, 8)
     embedding[0, 1] = 3.0
-    for row, columns in ((0, range(8)), (1, [7]), (2, range(8)), (3, [0]), (4, range(8))):
+    for row, columns in ((0, range(8)), (1, [7]), (2, range(8))):
         for column in columns:
             embedding[0, :, row, column] = torch.tensor([3.0, 0.0, 0.0, 0.0])
     plane = draw_prompts(SIZE, torch.tensor([[[8.0, 8.0]]]), torch.tensor([[1]]), embeddings=embedding)[0, 0]
-    assert plane[17, 29].item() > 2
+    assert plane[9, 2].item() > 2
