@@ -27,6 +27,7 @@ from qgis.PyQt.QtCore import QCoreApplication, QDateTime
 from ..engine.provenance import bands_text
 from ..models.errors import OutputError
 from .target_fields import FieldPlan, add_fields, plan_fields
+from .target_geometry import polygon_parts, transformed
 
 translate = QCoreApplication.translate
 
@@ -95,45 +96,32 @@ class TargetWriter:
             class_field: name of the field that takes the class; empty for one called ``class``, if there is one.
 
         Raises:
-            OutputError: the layer cannot take it. Its edit buffer is as it was.
+            OutputError: the layer cannot take it. Fields, edit buffer and editing mode are as they were.
         """
         check_writable(layer)
         geometry, dropped = self._fit(layer, accepted)
         values = self._values(accepted, geometry, layer.crs())
-        with _editing(layer):
-            self._offer_fields(layer, plan_fields(layer, class_field, bool(accepted.class_value)))
-            plan = plan_fields(layer, class_field, bool(accepted.class_value))
-            attributes = plan.attributes(values)
-            with _one_command(layer, translate("TargetWriter", "Add a SamTune polygon")):
-                feature = QgsVectorLayerUtils.createFeature(
-                    layer, geometry, attributes, layer.createExpressionContext()
-                )
-                _check_constraints(layer, feature)
-                if not layer.addFeature(feature):
-                    raise OutputError(
-                        translate(
-                            "TargetWriter",
-                            "“{layer}” did not take the polygon. Look at its constraints in the layer properties, "
-                            "or choose another target layer.",
-                        ).format(layer=layer.name()),
-                        "; ".join(layer.dataProvider().errors()),
-                    )
+        plan = plan_fields(layer, class_field, bool(accepted.class_value))
+        missing = plan.missing if self._may_add(layer, plan) else ()
+        with _editing(layer), _one_command(layer, translate("TargetWriter", "Add a SamTune polygon")):
+            if missing:
+                add_fields(layer, missing)
+                plan = plan_fields(layer, class_field, bool(accepted.class_value))
+            feature = _add_feature(layer, geometry, plan.attributes(values))
         layer.triggerRepaint()
         return Written(feature.id(), dropped)
 
-    def _offer_fields(self, layer: QgsVectorLayer, plan: FieldPlan) -> None:
+    def _may_add(self, layer: QgsVectorLayer, plan: FieldPlan) -> bool:
         if not plan.missing or not layer.dataProvider().capabilities() & QgsVectorDataProvider.Capability.AddAttributes:
-            return
+            return False
         if layer.id() not in self._answers:
             self._answers[layer.id()] = self._ask(layer, plan.missing)
-        if self._answers[layer.id()]:
-            with _one_command(layer, translate("TargetWriter", "Add SamTune fields")):
-                add_fields(layer, plan.missing)
+        return self._answers[layer.id()]
 
     def _fit(self, layer: QgsVectorLayer, accepted: Accepted) -> tuple[QgsGeometry, int]:
-        geometry = QgsGeometry(accepted.geometry)
         try:
-            geometry.transform(QgsCoordinateTransform(accepted.crs, layer.crs(), self._project.transformContext()))
+            transform = QgsCoordinateTransform(accepted.crs, layer.crs(), self._project.transformContext())
+            geometry = transformed(accepted.geometry, transform)
         except QgsCsException as error:
             raise OutputError(
                 translate(
@@ -142,7 +130,7 @@ class TargetWriter:
                 ).format(layer=layer.name()),
                 str(error),
             ) from error
-        parts = _polygon_parts(geometry)
+        parts = polygon_parts(geometry)
         if not parts:
             raise OutputError(
                 translate("TargetWriter", "The outline is empty. Click again, or lower the simplification."),
@@ -220,7 +208,7 @@ def _editing(layer: QgsVectorLayer) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if started and not layer.isModified():
+        if started:
             layer.rollBack()
         raise
 
@@ -237,14 +225,19 @@ def _one_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     layer.endEditCommand()
 
 
-def _polygon_parts(geometry: QgsGeometry) -> list[QgsGeometry]:
-    """Return the valid, non-empty polygons of a geometry that a transformation may have made invalid."""
-    valid = geometry if geometry.isGeosValid() else geometry.makeValid()
-    return [
-        part
-        for part in valid.asGeometryCollection()
-        if part.type() == Qgis.GeometryType.Polygon and not part.isEmpty() and part.area() > 0
-    ]
+def _add_feature(layer: QgsVectorLayer, geometry: QgsGeometry, attributes: dict[int, object]) -> QgsFeature:
+    feature = QgsVectorLayerUtils.createFeature(layer, geometry, attributes, layer.createExpressionContext())
+    _check_constraints(layer, feature)
+    if not layer.addFeature(feature):
+        raise OutputError(
+            translate(
+                "TargetWriter",
+                "“{layer}” did not take the polygon. Look at its constraints in the layer properties, "
+                "or choose another target layer.",
+            ).format(layer=layer.name()),
+            "; ".join(layer.dataProvider().errors()),
+        )
+    return feature
 
 
 def _coerced(geometry: QgsGeometry, layer: QgsVectorLayer) -> QgsGeometry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from qgis.core import (
     QgsFeature,
     QgsFieldConstraints,
     QgsGeometry,
+    QgsPointXY,
     QgsProject,
+    QgsRectangle,
     QgsVectorFileWriter,
     QgsVectorLayer,
 )
@@ -167,10 +170,15 @@ def test_consent_is_asked_once_and_fields_are_added(project: QgsProject) -> None
     assert consent.asked == [("target", tuple(FIELD_TYPES))]
     assert [field.name() for field in layer.fields()] == ["name", *FIELD_TYPES]
     assert [feature["class"] for feature in layer.getFeatures()] == ["tree", "tree"]
-    assert layer.undoStack().count() == 3, "the fields are a command of their own"
+    assert layer.undoStack().count() == 2, "an accept is one command, fields included"
     layer.undoStack().undo()
     assert layer.featureCount() == 1
     assert "class" in [field.name() for field in layer.fields()]
+    layer.undoStack().undo()
+    assert layer.featureCount() == 0
+    assert [field.name() for field in layer.fields()] == ["name"]
+    layer.undoStack().redo()
+    assert [feature["class"] for feature in layer.getFeatures()] == ["tree"]
 
 
 def test_no_consent_is_remembered_and_nothing_is_added(project: QgsProject) -> None:
@@ -216,6 +224,37 @@ def test_hard_constraint_is_an_error_and_leaves_nothing(project: QgsProject) -> 
         TargetWriter(project, Consent(answer=False)).write(layer, accepted())
     assert layer.featureCount() == 0
     assert layer.undoStack().count() == 0
+
+
+@pytest.mark.parametrize("editing", [False, True])
+def test_failed_accept_leaves_fields_undo_and_editing_as_they_were(project: QgsProject, editing: bool) -> None:
+    layer = memory_layer(project, "Polygon?crs=EPSG:32617&field=owner:string&field=kind:integer")
+    if editing:
+        layer.startEditing()
+        layer.addFeature(QgsFeature(layer.fields()))
+    before = (layer.undoStack().count(), layer.featureCount())
+    writer = TargetWriter(project, Consent(answer=True))
+    with pytest.raises(OutputError, match="does not fit"):
+        writer.write(layer, accepted(class_value="tree"), "kind")
+    layer.setFieldConstraint(0, QgsFieldConstraints.Constraint.ConstraintNotNull)
+    with pytest.raises(OutputError, match="owner"):
+        writer.write(layer, accepted())
+    assert [field.name() for field in layer.fields()] == ["owner", "kind"]
+    assert (layer.undoStack().count(), layer.featureCount()) == before
+    assert layer.isEditable() is editing
+    assert layer.isModified() is editing
+
+
+def test_consent_is_asked_before_editing_begins(project: QgsProject) -> None:
+    layer = memory_layer(project, "Polygon?crs=EPSG:32617")
+    editing: list[bool] = []
+
+    def ask(asked: QgsVectorLayer, names: tuple[str, ...]) -> bool:
+        editing.append(asked.isEditable())
+        return False
+
+    TargetWriter(project, ask).write(layer, accepted())
+    assert editing == [False], "a question must not stand open in the middle of an edit command"
 
 
 def test_soft_constraint_is_no_obstacle(project: QgsProject) -> None:
@@ -272,6 +311,52 @@ def test_outline_without_crs_is_written_as_it_is(project: QgsProject) -> None:
     layer = memory_layer(project, "Polygon?crs=EPSG:32617")
     TargetWriter(project, Consent(answer=False)).write(layer, accepted(crs=QgsCoordinateReferenceSystem()))
     assert only_feature(layer).geometry().equals(QgsGeometry.fromWkt(SQUARE))
+
+
+PACIFIC = QgsCoordinateReferenceSystem("EPSG:3832")  # Mercator around 150 degrees east
+
+
+def pacific_square(project: QgsProject, longitude: float, side: float = 40000.0) -> QgsGeometry:
+    to_pacific = QgsCoordinateTransform(QgsCoordinateReferenceSystem("EPSG:4326"), PACIFIC, project.transformContext())
+    middle = to_pacific.transform(QgsPointXY(longitude, -17.0))
+    half = side / 2
+    return QgsGeometry.fromRect(
+        QgsRectangle(middle.x() - half, middle.y() - half, middle.x() + half, middle.y() + half)
+    )
+
+
+def test_outline_over_the_antimeridian_is_cut_there(project: QgsProject) -> None:
+    layer = memory_layer(project, "MultiPolygon?crs=EPSG:4326&field=area:double")
+    square = pacific_square(project, 180.0)
+    TargetWriter(project, Consent(answer=False)).write(layer, accepted(geometry=square, crs=PACIFIC))
+    feature = only_feature(layer)
+    boxes = sorted(
+        (part.boundingBox() for part in feature.geometry().asGeometryCollection()), key=lambda box: box.xMinimum()
+    )
+    assert [round(box.width(), 3) for box in boxes] == [pytest.approx(0.18, abs=0.005)] * 2
+    assert boxes[0].xMinimum() == pytest.approx(-180.0)
+    assert boxes[1].xMaximum() == pytest.approx(180.0)
+    assert feature["area"] == pytest.approx((40000.0 * math.cos(math.radians(17.0))) ** 2, rel=0.01)
+
+
+def test_outline_over_the_antimeridian_in_a_layer_of_single_polygons_keeps_the_larger_side(project: QgsProject) -> None:
+    layer = memory_layer(project, "Polygon?crs=EPSG:4326")
+    square = pacific_square(project, 179.9)
+    written = TargetWriter(project, Consent(answer=False)).write(layer, accepted(geometry=square, crs=PACIFIC))
+    assert written.dropped_parts == 1
+    assert only_feature(layer).geometry().boundingBox().xMaximum() == pytest.approx(180.0)
+
+
+def test_outline_beside_the_antimeridian_and_one_that_is_wide_in_truth_stay_whole(project: QgsProject) -> None:
+    layer = memory_layer(project, "MultiPolygon?crs=EPSG:4326")
+    writer = TargetWriter(project, Consent(answer=False))
+    writer.write(layer, accepted(geometry=pacific_square(project, 179.0), crs=PACIFIC))
+    assert only_feature(layer).geometry().boundingBox().width() == pytest.approx(0.36, abs=0.01)
+    mercator = QgsCoordinateReferenceSystem("EPSG:3857")
+    wide = QgsGeometry.fromRect(QgsRectangle(-12e6, 0, 12e6, 1e6))
+    writer.write(layer, accepted(geometry=wide, crs=mercator))
+    widths = [feature.geometry().boundingBox().width() for feature in layer.getFeatures()]
+    assert max(widths) == pytest.approx(215.6, abs=0.1)
 
 
 def test_area_is_ellipsoidal_whatever_the_target_crs(project: QgsProject) -> None:
