@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 4 * 1024 * 1024
 _LEDGER = "verified.json"
+_log = logging.getLogger(__name__)
 
 
 class ModelFiles:
@@ -54,7 +56,11 @@ class ModelFiles:
             card: of the model.
         """
         path = self.path(card)
-        return path.is_file() and card.size_bytes in {0, path.stat().st_size}
+        try:
+            return path.is_file() and card.size_bytes in {0, path.stat().st_size}
+        except OSError as error:
+            _log.warning("%s cannot be looked at: %s", path, error)
+            return False
 
     def verified(self, card: ModelCard, progress: Progress) -> ModelCard:
         """Check the card's file, reading it only if it changed since the last time.
@@ -82,7 +88,10 @@ class ModelFiles:
             return pinned
         progress.report(-1.0, f"Checking {card.title}")
         found = replace(card, sha256=verify(pinned, path, progress.check))
-        self.record(found)
+        try:
+            self.record(found)
+        except OSError as error:  # a folder shared by many may be read-only: the file is then checked at every start
+            _log.warning("%s was checked, but %s takes no note of it: %s", path, self.folder, error)
         return found
 
     def record(self, card: ModelCard) -> None:
@@ -90,6 +99,9 @@ class ModelFiles:
 
         Args:
             card: with its hash.
+
+        Raises:
+            OSError: the folder cannot be written to.
         """
         ledger = self._ledger()
         ledger[card.file_name] = _entry(self.path(card), card.sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from .transport import Transport
 
 if TYPE_CHECKING:
     from ..models.promptable import PromptableModel
+
+_log = logging.getLogger(__name__)
 
 
 class ModelService:
@@ -45,6 +48,7 @@ class ModelService:
         self._cards = registry.cards() if cards is None else cards
         self._files = ModelFiles(models_dir) if files is None else files
         self._loaded: dict[str, PromptableModel] = {}
+        self._warm: set[str] = set()
         self._lock = threading.Lock()
 
     def info(self) -> ModelList:
@@ -53,6 +57,8 @@ class ModelService:
 
     def get(self, name: str, progress: Progress | None = None) -> PromptableModel:
         """Return a model, loading it at the first call.
+
+        Of those that do not come with the plugin, which are large, one is kept: another makes room for it first.
 
         Args:
             name: of the model.
@@ -67,8 +73,17 @@ class ModelService:
         card = registry.card(name, self._cards)
         with self._lock:
             if name not in self._loaded:
+                if not card.shipped:
+                    self._make_room()
                 self._loaded[name] = self._load(card, progress or NullProgress())
             return self._loaded[name]
+
+    def _make_room(self) -> None:
+        """Let go of the large model loaded before: two of them are more than many machines have memory for."""
+        for name in [name for name in self._loaded if not self._cards[name].shipped]:
+            _log.info("%s is let go to make room for another model", name)
+            del self._loaded[name]
+            self._warm.discard(name)
 
     def _load(self, card: ModelCard, progress: Progress) -> PromptableModel:
         checked = self._files.verified(card, progress)
@@ -78,7 +93,7 @@ class ModelService:
         return load(checked, self._files.path(card), self.device.name, verified=True)
 
     def warm_up(self, name: str, progress: Progress | None = None) -> Done:
-        """Load a model and run it once.
+        """Load a model and run it once, unless that was done before.
 
         Args:
             name: of the model.
@@ -93,8 +108,11 @@ class ModelService:
         listener = progress or NullProgress()
         start = time.perf_counter()
         model = self.get(name, listener)
+        if name in self._warm:
+            return Done(f"{model.card.title} is ready.")
         listener.report(-1.0, f"Warming up {model.card.title}")
         model.warm_up(listener.check)
+        self._warm.add(name)
         return Done(f"{model.card.title} is ready after {time.perf_counter() - start:.1f} s.")
 
     def download(self, params: DownloadParams, progress: Progress, transport: Transport | None = None) -> ModelInfo:
@@ -107,7 +125,7 @@ class ModelService:
 
         Raises:
             ModelMissingError: there is no such model.
-            DownloadError: it cannot be had.
+            DownloadError: it cannot be had, or the folder takes no notes about it.
             CancelledByUser: from ``progress.check``.
         """
         card = registry.card(params.model, self._cards)
@@ -116,7 +134,14 @@ class ModelService:
         url = f"{params.mirror.rstrip('/')}/{card.file_name}" if params.mirror else card.url
         remote = RemoteFile(url, card.size_bytes, card.sha256, card.title)
         found = download(remote, self._files.path(card), progress, transport or Transport(proxy=params.proxy))
-        self._files.record(replace(card, sha256=found))
+        try:
+            self._files.record(replace(card, sha256=found))
+        except OSError as error:
+            raise DownloadError(
+                f"{card.title} was downloaded, but {self._files.folder} takes no other files: "
+                f"{error.strerror or error}. Make room there, or choose another folder for models in the settings.",
+                repr(error),
+            ) from error
         return self._info(card)
 
     def import_file(self, params: ImportParams, progress: Progress) -> ModelInfo:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import shutil
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,7 @@ from samtune.engine.transport import Transport
 from samtune.models import hashing, loading, registry
 from samtune.models.card import ModelCard
 from samtune.models.errors import CancelledByUser, DownloadError, ModelMissingError, WeightsError
+from samtune.models.promptable import PromptableModel
 
 from ..models.tiny_files import write_tiny
 from .flaky_server import Plan, serving
@@ -118,9 +122,86 @@ def test_warm_up_loads_and_runs(folder: Path, original: tuple[ModelCard, Path]) 
     card, path = original
     service = _service(folder, card)
     service.import_file(ImportParams("tiny", str(path)), PROGRESS)
-    assert "SamTune tiny is ready after" in service.warm_up("tiny").message
     with pytest.raises(CancelledByUser):
         service.warm_up("tiny", Stop())
+    assert "SamTune tiny is ready after" in service.warm_up("tiny").message
+
+
+def test_a_warm_model_is_not_run_again(
+    folder: Path, original: tuple[ModelCard, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, path = original
+    service = _service(folder, card)
+    service.import_file(ImportParams("tiny", str(path)), PROGRESS)
+    runs: list[str] = []
+    monkeypatch.setattr(PromptableModel, "warm_up", lambda self, _check: runs.append(self.card.name))
+    assert "after" in service.warm_up("tiny").message
+    assert service.warm_up("tiny").message == "SamTune tiny is ready."
+    assert runs == ["tiny"]
+
+
+def test_a_warm_up_that_was_stopped_is_made_up_for(folder: Path, original: tuple[ModelCard, Path]) -> None:
+    card, path = original
+    service = _service(folder, card)
+    service.import_file(ImportParams("tiny", str(path)), PROGRESS)
+    service.get("tiny")
+    with pytest.raises(CancelledByUser):
+        service.warm_up("tiny", Stop())
+    assert "ready after" in service.warm_up("tiny").message, "the stopped run does not count"
+
+
+def test_one_large_model_is_kept_besides_the_shipped_one(folder: Path, original: tuple[ModelCard, Path]) -> None:
+    card, path = original
+    shipped = replace(card, shipped=True, file_name=path.name)
+    large = {name: replace(card, name=name, title=name, file_name=f"{name}.safetensors") for name in ("one", "two")}
+    service = ModelService(folder, CPU, {"tiny": shipped, **large}, ModelFiles(folder, path.parent))
+    for name in large:
+        service.import_file(ImportParams(name, str(path)), PROGRESS)
+    tiny, one = service.get("tiny"), weakref.ref(service.get("one"))
+    service.warm_up("one")
+    service.get("two")
+    gc.collect()
+    assert one() is None, "its memory is free"
+    assert service.get("tiny") is tiny, "the small one stays"
+    assert "ready after" in service.warm_up("one").message, "loaded and warmed up anew"
+
+
+@pytest.fixture
+def no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in which no file can be made: the tests may run as root, who may write everywhere."""
+
+    def refuse(_files: ModelFiles, _card: ModelCard) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(ModelFiles, "record", refuse)
+
+
+def test_models_in_a_read_only_folder_are_used(
+    folder: Path, original: tuple[ModelCard, Path], no_notes: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    card, path = original
+    folder.mkdir()
+    shutil.copy(path, folder / card.file_name)
+    assert _service(folder, card).get("tiny").card.sha256 == card.sha256
+    assert "takes no note" in caplog.text
+
+
+def test_a_download_that_cannot_be_noted_is_an_error_in_words(
+    folder: Path, original: tuple[ModelCard, Path], no_notes: None
+) -> None:
+    card, path = original
+    with serving(Plan(path.read_bytes())) as url, pytest.raises(DownloadError, match="takes no other files: Perm"):
+        _service(folder, card).download(DownloadParams("tiny", mirror=url.removesuffix("/file")), PROGRESS, QUICK)
+
+
+def test_a_folder_that_may_not_be_looked_into_has_no_models(
+    folder: Path, original: tuple[ModelCard, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert not _service(folder, original[0]).info().models[0].present
 
 
 def test_threads_asking_together_get_one_model(
