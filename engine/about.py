@@ -65,12 +65,13 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def engine_info(device: DeviceChoice, places: Places) -> EngineInfo:
+def engine_info(device: DeviceChoice, places: Places, warnings: tuple[str, ...] = ()) -> EngineInfo:
     """Describe this process.
 
     Args:
         device: the device in use.
         places: its folders; the store's is measured.
+        warnings: what does not work as it should, for the user.
     """
     return EngineInfo(
         protocol=PROTOCOL_VERSION,
@@ -85,4 +86,5 @@ def engine_info(device: DeviceChoice, places: Places) -> EngineInfo:
         store_dir=str(places.store),
         store_bytes=size_of(places.store),
         log_file=places.log_file,
+        warnings=warnings,
     )

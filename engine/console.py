@@ -7,10 +7,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from .messages import to_wire
 from .paths import chosen, default_folders
+
+if TYPE_CHECKING:
+    from .store import EmbeddingStore
 
 _INTERVAL = 0.2
 
@@ -86,6 +89,23 @@ def store_dir(args: argparse.Namespace) -> Path:
         args: of a parser with :func:`add_folder_options`.
     """
     return chosen(str(args.store_dir), default_folders().store)
+
+
+def open_store(args: argparse.Namespace) -> EmbeddingStore:
+    """Open the embedding store, and say on stderr where it cannot be used.
+
+    Args:
+        args: of a parser with :func:`add_folder_options`.
+
+    Raises:
+        StoreError: the folder given cannot be used.
+    """
+    from .store import open_store as opened  # safetensors, which not every command needs
+
+    store = opened(str(args.store_dir), default_folders().store)
+    if store.warning:
+        sys.stderr.write(f"samtune: {store.warning}\n")
+    return store
 
 
 def write(text: str) -> None:

@@ -42,7 +42,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
 
     Raises:
         DeviceError: the chosen device is absent.
-        StoreError: the store's folder cannot be used.
+        StoreError: the folder chosen for the store cannot be used.
         CancelledByUser: from ``progress.check``.
     """
     progress.report(0.0, "Loading PyTorch")
@@ -55,7 +55,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .model_service import ModelService
     from .paths import chosen, default_folders
     from .segmenter import Segmenter
-    from .store import EmbeddingStore
+    from .store import open_store
 
     progress.check()
     progress.report(0.9, "Choosing the device")
@@ -64,12 +64,12 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     folders = default_folders()
     places = Places(chosen(settings.models_dir, folders.models), chosen(settings.store_dir, folders.store), log_file)
     models = ModelService(places.models, device)
-    store = EmbeddingStore(places.store, settings.store_bytes)
+    store = open_store(settings.store_dir, folders.store, settings.store_bytes)
     segmenter = Segmenter(models, store)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
-        return engine_info(device, places)
+        return engine_info(device, places, (store.warning,) if store.warning else ())
 
     def list_models(_params: NoParams, _progress: Progress) -> ModelList:
         return models.info()
@@ -78,6 +78,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         return models.warm_up(params.model, listener)
 
     def clear_store(_params: NoParams, _progress: Progress) -> Done:
+        segmenter.forget()
         freed = store.clear()
         return Done(f"{freed / 1e6:.0f} MB of disk space are free again.")
 

@@ -31,7 +31,6 @@ class Lane(Enum):
 LANES: dict[Method, Lane] = {
     Method.INFO: Lane.QUICK,
     Method.MODELS: Lane.QUICK,
-    Method.CLEAR_STORE: Lane.QUICK,
     Method.DOWNLOAD: Lane.TRANSFER,
     Method.IMPORT: Lane.TRANSFER,
 }

@@ -108,6 +108,7 @@ class EngineInfo:
         versions: package name to version.
         store_bytes: size of the disk tier now.
         log_file: where the engine writes its log; empty when it logs to stderr only.
+        warnings: what does not work as it should, as sentences for the user (the store's folder cannot be used...).
     """
 
     protocol: int
@@ -122,6 +123,7 @@ class EngineInfo:
     store_dir: str
     store_bytes: int
     log_file: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -418,7 +420,7 @@ REQUESTS: dict[Method, RequestType] = {
     Method.OPEN: RequestType(RasterSpec, RasterInfo, DeadlineClass.LONG),
     Method.PREPARE: RequestType(PrepareParams, PrepareResult, DeadlineClass.LONG),
     Method.SEGMENT: RequestType(SegmentParams, SegmentResult, DeadlineClass.LONG),
-    Method.CLEAR_STORE: RequestType(NoParams, Done, DeadlineClass.INTERACTIVE),
+    Method.CLEAR_STORE: RequestType(NoParams, Done, DeadlineClass.LONG),
 }
 
 

@@ -74,7 +74,7 @@ def chosen(setting: str, fallback: Path) -> Path:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files under a folder; 0 if there is none. Files that vanish meanwhile count nothing.
+    """Return the bytes of all files under a folder; 0 if there is none. What cannot be looked at counts nothing.
 
     Args:
         folder: any folder.
@@ -84,6 +84,6 @@ def size_of(folder: Path) -> int:
         for name in files:
             try:
                 total += (Path(parent) / name).stat().st_size
-            except FileNotFoundError:
+            except OSError:
                 continue
     return total

@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -19,18 +20,24 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from ..models.errors import StoreError
 from .crops import Crop
 from .messages import RasterSpec
+from .paths import chosen
 from .store_files import FORMAT, StoredCrop, age, claim, pack, remove, touch, unpack
 
 _log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 256 * 1024**2
+DISK_BYTES = 4 * 1024**3
 RECOUNT_EVERY = 64
 """Files written between two counts of the folder, which another process may be filling too."""
 
 KEEP_SHARE = 0.9
 """Share of the cap that eviction leaves, so that it does not run at every write."""
+
+RETRY_SECONDS = 60.0
+"""Time after a failed write until the next one is tried: space may have been freed."""
 
 STALE_SECONDS = 3600.0
 """Age at which a half-written file belongs to a process that died."""
@@ -85,10 +92,10 @@ class EmbeddingStore:
 
     Attributes:
         folder: of the disk tier; None for memory only.
-        warning: why the disk tier is not written to any more, in words for the user; empty while all is well.
+        warning: why the disk tier is not used or not written to, in words for the user; empty while all is well.
     """
 
-    def __init__(self, folder: Path | None, disk_bytes: int = 4 * 1024**3, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, folder: Path | None, disk_bytes: int = DISK_BYTES, memory_bytes: int = MEMORY_BYTES) -> None:
         """Open or make a store.
 
         Args:
@@ -101,6 +108,7 @@ class EmbeddingStore:
         """
         self.folder = folder if disk_bytes > 0 else None
         self.warning = ""
+        self._retry_at = 0.0
         self._disk_bytes = disk_bytes
         self._memory_bytes = memory_bytes
         self._memory: OrderedDict[str, StoredCrop] = OrderedDict()
@@ -141,16 +149,20 @@ class EmbeddingStore:
         """
         digest = key.digest
         self._remember(digest, crop)
-        if self.folder is None or self.warning:
+        if self.folder is None or time.monotonic() < self._retry_at:
             return
         try:
             self._write(digest, crop)
         except OSError as error:
-            self.warning = (
-                f"Embeddings cannot be saved in {self.folder} (disk full?). SamTune goes on without; free some space, "
-                "or choose another folder in the settings."
-            )
-            _log.warning("%s %s", self.warning, error)
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            if not self.warning:
+                self.warning = (
+                    f"Embeddings cannot be saved in {self.folder} (disk full?). SamTune goes on without; free some "
+                    "space, or choose another folder in the settings."
+                )
+                _log.warning("%s %s", self.warning, error)
+        else:
+            self.warning = ""
 
     def disk_usage(self) -> int:
         """Return the size of the disk tier in bytes, counted now."""
@@ -251,3 +263,30 @@ class EmbeddingStore:
             except OSError:
                 continue  # another process has just evicted it
             yield path, status.st_size, status.st_mtime
+
+
+def open_store(setting: str, default: Path, disk_bytes: int = DISK_BYTES) -> EmbeddingStore:
+    """Open the store in the folder of the settings or in the default one.
+
+    Args:
+        setting: folder that the user chose; empty for the default.
+        default: folder used then.
+        disk_bytes: size cap of the disk tier; 0 switches it off.
+
+    Returns:
+        The store. Where the default folder is of no use it works in memory alone and has a warning.
+
+    Raises:
+        StoreError: the folder that the user chose cannot be used.
+    """
+    try:
+        return EmbeddingStore(chosen(setting, default), disk_bytes)
+    except StoreError as error:
+        if setting:
+            raise
+        store = EmbeddingStore(None)
+        store.warning = (
+            f"{error.user_text} Until then each part of a raster is encoded anew after a restart of the engine."
+        )
+        _log.warning("%s %s", store.warning, error.details)
+        return store

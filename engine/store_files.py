@@ -70,6 +70,26 @@ def claim(folder: Path) -> None:
         ) from error
 
 
+def problem(folder: Path) -> str:
+    """Say why a folder cannot be the store's, without making or changing anything.
+
+    Args:
+        folder: need not exist.
+
+    Returns:
+        A sentence for the user; empty when :func:`claim` will probably succeed.
+    """
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            return f"The folder {folder} for the embedding store cannot be written to. Choose another one."
+        if there == folder and not (folder / MARKER).is_file() and any(folder.iterdir()):
+            return f"{folder} holds other files. Choose an empty folder for the embedding store."
+    except OSError as error:
+        return f"The folder {folder} for the embedding store cannot be used ({error.strerror}). Choose another one."
+    return ""
+
+
 def pack(crop: StoredCrop, digest: str) -> bytes:
     """Make a file's content.
 

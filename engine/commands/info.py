@@ -10,6 +10,7 @@ from ..cli import Subparsers
 from ..device import AUTO, choose
 from ..messages import EngineInfo, ModelList
 from ..model_service import ModelService
+from ..store_files import problem
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """
     device = choose(args.device)
     places = Places(console.models_dir(args), console.store_dir(args))
-    info = engine_info(device, places)
+    trouble = problem(places.store)
+    info = engine_info(device, places, (trouble,) if trouble else ())
     models = ModelService(places.models, device).info()
     if args.json:
         console.write_json({"engine": info, "models": models.models})
@@ -67,6 +69,7 @@ def as_text(info: EngineInfo, models: ModelList) -> str:
         *((f"model {model.name}", model.path or "not on this machine") for model in models.models),
         ("store in", info.store_dir),
         ("store size", f"{info.store_bytes / 1e6:.1f} MB"),
+        *(("warning", warning) for warning in info.warnings),
     ]
     width = max(len(name) for name, _value in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -20,7 +20,6 @@ from ..messages import Empty, OutlineOptions, Prompt, RasterInfo, RasterSpec, Se
 from ..model_service import ModelService
 from ..provenance import prompt_kind, raster_name
 from ..segmenter import Segmenter
-from ..store import EmbeddingStore
 from ..vector_output import Outline, Target, check_target, ground_area, write_outlines
 
 NOTHING_FOUND = 3
@@ -101,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose(args.device)
     apply_threads(device.threads)
     models = ModelService(console.models_dir(args), device)
-    segmenter = Segmenter(models, EmbeddingStore(console.store_dir(args)))
+    segmenter = Segmenter(models, console.open_store(args))
     progress = console.ConsoleProgress()
     try:
         info = segmenter.open(RasterSpec(args.raster, args.bands), progress)

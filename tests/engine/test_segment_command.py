@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyogrio
 import pytest
 import shapely
 from pyproj import Transformer
+from samtune.engine import console, paths
 from samtune.engine.cli import main
 from samtune.engine.commands import segment as command
 
@@ -201,3 +203,18 @@ def test_the_level_follows_the_box_unless_given(tmp_path: Path, model: FakeModel
     assert side == pytest.approx(820 / 8), "level 3"
     assert run(path, "--box", *corners, "-o", str(out), "--level", "4", "--overwrite") == 0
     assert np.ptp(model.decoded[-1].box[[0, 2]]) == pytest.approx(820 / 8), "the raster fits in one crop at level 3"
+
+
+def test_a_default_store_of_no_use_is_told_and_the_work_done(
+    raster: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (raster.parent / "file").write_text("")
+    folders = replace(paths.default_folders(), store=raster.parent / "file" / "store")
+    monkeypatch.setattr(console, "default_folders", lambda: folders)
+    out = raster.parent / "out.gpkg"
+    assert main(["segment", str(raster), "--device", "cpu", "--point", *place(300, 280), "-o", str(out)]) == 0
+    assert "embedding store cannot be used" in capsys.readouterr().err
+    assert len(features(out)) == 1
+    folder = str(raster.parent / "file" / "mine")
+    assert main(["segment", str(raster), "--store-dir", folder, "--point", "0", "0", "-o", str(out), "--append"]) == 1
+    assert "cannot be used" in capsys.readouterr().err

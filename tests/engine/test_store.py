@@ -16,8 +16,8 @@ import pytest
 from samtune.engine import store as module
 from samtune.engine.crops import Crop
 from samtune.engine.messages import RasterSpec
-from samtune.engine.store import EmbeddingKey, EmbeddingStore
-from samtune.engine.store_files import MARKER, StoredCrop
+from samtune.engine.store import EmbeddingKey, EmbeddingStore, open_store
+from samtune.engine.store_files import MARKER, StoredCrop, problem
 from samtune.models.errors import StoreError
 
 KEY = EmbeddingKey("raster", (1, 2, 3), ((0.0, 255.0),) * 3, Crop(0, 512, 256, 512), "model")
@@ -274,7 +274,7 @@ bootstrap = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bootstrap)
 bootstrap.make_importable(Path(sys.argv[1]))
 from samtune.engine.crops import Crop
-from samtune.engine.store import EmbeddingKey, EmbeddingStore
+from samtune.engine.store import EmbeddingKey, EmbeddingStore, open_store
 from samtune.engine.store_files import StoredCrop
 store = EmbeddingStore(Path(sys.argv[2]), disk_bytes=20000, memory_bytes=0)
 for number in range(60):
@@ -313,3 +313,64 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_after_a_full_disk_writing_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    store = EmbeddingStore(tmp_path / "s")
+    tries: list[int] = []
+
+    def full(*_: object, **__: object) -> None:
+        tries.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        store.put(key(0), made())
+        store.put(key(1), made())
+        assert len(tries) == 1, "not at every click"
+        now[0] += module.RETRY_SECONDS
+        store.put(key(2), made())
+        assert len(tries) == 2
+        assert store.warning
+    now[0] += module.RETRY_SECONDS
+    store.put(key(3), made())
+    assert store.warning == "", "all is well again"
+    assert EmbeddingStore(tmp_path / "s").get(key(3))[1] == "disk"
+
+
+def test_a_default_folder_of_no_use_leaves_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    store = open_store("", tmp_path / "file" / "store")
+    assert "cannot be used" in store.warning
+    assert "cannot be used" in caplog.text
+    store.put(key(0), made())
+    assert store.get(key(0))[1] == "memory"
+    assert store.folder is None
+
+
+def test_a_chosen_folder_of_no_use_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be used"):
+        open_store(str(tmp_path / "file" / "store"), tmp_path / "default")
+    assert not (tmp_path / "default").exists()
+
+
+def test_the_chosen_folder_and_else_the_default_one_is_taken(tmp_path: Path) -> None:
+    assert open_store("", tmp_path / "default").folder == tmp_path / "default"
+    assert open_store(str(tmp_path / "own"), tmp_path / "default").folder == tmp_path / "own"
+    assert open_store("", tmp_path / "default").warning == ""
+
+
+def test_trouble_with_a_folder_is_seen_without_touching_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "deep" / "store"
+    assert problem(folder) == ""
+    assert not folder.parent.exists()
+    EmbeddingStore(folder)
+    assert problem(folder) == ""
+    (tmp_path / "file").write_text("")
+    assert "cannot be written to" in problem(tmp_path / "file" / "store")
+    assert "other files" in problem(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "cannot be written to" in problem(folder)
