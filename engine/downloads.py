@@ -23,7 +23,8 @@ from ..models.hashing import sha256_of
 from .file_lock import locked
 from .partial_file import PartialFile
 from .progress import Progress
-from .transport import Transport, interruptible, make_pool, range_start, redirects_only, validator_of
+from .provenance import without_secrets
+from .transport import PROXY_SETTING, Transport, interruptible, make_pool, range_start, redirects_only, validator_of
 
 CHUNK = 64 * 1024
 SPARE_BYTES = 64 * 1024 * 1024
@@ -68,7 +69,8 @@ def download(remote: RemoteFile, target: Path, progress: Progress, transport: Tr
         CancelledByUser: from ``progress.check``.
     """
     if urlsplit(remote.url).scheme not in {"http", "https"}:
-        raise DownloadError(f"{remote.url!r} is no web address. Correct the mirror in SamTune's settings.")
+        shown = without_secrets(remote.url)
+        raise DownloadError(f"{shown!r} is no web address. Correct the mirror in SamTune's settings.")
     part = PartialFile(target)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,8 +126,8 @@ class _Transfer:
         kept = " What has arrived is kept: the next attempt continues from there." if self._part.size else ""
         return DownloadError(
             f"{self._remote.title} could not be downloaded: no lasting connection to {self._host}. Check the internet "
-            f"connection and the proxy in SamTune's settings.{kept} {_ELSEWHERE}",
-            f"{self._remote.url}: {error}",
+            f"connection and the proxy ({PROXY_SETTING}).{kept} {_ELSEWHERE}",
+            self._details(error),
         )
 
     def _wait(self, seconds: float) -> None:
@@ -180,7 +182,7 @@ class _Transfer:
             return DownloadError(
                 f"The connection to {self._host} is not trusted: its certificate was refused. If your network "
                 f"inspects traffic, ask for a mirror inside it and enter that in SamTune's settings. {_ELSEWHERE}",
-                f"{self._remote.url}: {reason}",
+                self._details(reason),
             )
         if isinstance(reason, ProxyError) and str(_PROXY_LOGIN) in str(reason.original_error):
             return self._proxy_wants_login(str(reason))
@@ -188,8 +190,8 @@ class _Transfer:
 
     def _proxy_wants_login(self, details: str) -> DownloadError:
         return DownloadError(
-            "The proxy asks for a user name and password. Enter them in the proxy address in SamTune's settings.",
-            f"{self._remote.url}: {details}",
+            f"The proxy asks for a user name and password. Enter them where it is set: {PROXY_SETTING}.",
+            self._details(details),
         )
 
     def _check_status(self, status: int) -> None:
@@ -202,8 +204,11 @@ class _Transfer:
         raise DownloadError(
             f"{self._host} does not give out {self._remote.title} (HTTP status {status}). Check the mirror in "
             f"SamTune's settings. {_ELSEWHERE}",
-            f"{self._remote.url}: HTTP status {status}",
+            self._details(f"HTTP status {status}"),
         )
+
+    def _details(self, what: object) -> str:
+        return without_secrets(f"{self._remote.url}: {what}")
 
     def _check_total(self, response: urllib3.HTTPResponse, offset: int) -> None:
         """Refuse another file (a login page, an error page, a moved mirror) before a byte of it is written."""
@@ -216,7 +221,7 @@ class _Transfer:
                 f"{self._host} offers another file in place of {self._remote.title}: {total} bytes instead of "
                 f"{self._remote.size_bytes}. Check the mirror and whether your network asks you to sign in. "
                 f"{_ELSEWHERE}",
-                self._remote.url,
+                without_secrets(self._remote.url),
             )
         self._total = total
 
@@ -247,7 +252,8 @@ def _finish(remote: RemoteFile, part: PartialFile, target: Path, progress: Progr
         raise DownloadError(
             f"What {urlsplit(remote.url).hostname} sent is not the published file of {remote.title}; it was deleted. "
             f"Try again, with another mirror if it happens twice. {_ELSEWHERE}",
-            f"{remote.url}: {size} bytes, SHA-256 {found}; expected {remote.size_bytes} bytes, {remote.sha256}",
+            f"{without_secrets(remote.url)}: {size} bytes, SHA-256 {found}; expected {remote.size_bytes} bytes, "
+            f"{remote.sha256}",
         )
     part.become(target)
     return found

@@ -15,6 +15,8 @@ from urllib3.exceptions import HTTPError, LocationParseError, LocationValueError
 from ..models.errors import CancelledByUser, DownloadError
 from .progress import Progress
 
+PROXY_SETTING = "the proxy is set in QGIS's options (Network), on the command line with --proxy"
+
 _WATCH_SECONDS = 0.1
 
 
@@ -46,7 +48,7 @@ def make_pool(transport: Transport) -> urllib3.PoolManager:
         transport: proxy and patience.
 
     Raises:
-        DownloadError: the proxy's address cannot be used.
+        DownloadError: the proxy's address cannot be used, or it is a SOCKS proxy.
     """
     timeout = urllib3.Timeout(connect=transport.connect_seconds, read=transport.read_seconds)
     # The machine's own authorities know a company's; the public ones help a Python that finds none on the machine.
@@ -55,13 +57,18 @@ def make_pool(transport: Transport) -> urllib3.PoolManager:
     trust.load_verify_locations(certifi.where())
     if not transport.proxy:
         return urllib3.PoolManager(timeout=timeout, ssl_context=trust)
+    if transport.proxy.lower().startswith("socks"):
+        raise DownloadError(
+            "SamTune cannot use a SOCKS proxy. Ask for the address of an HTTP proxy, or fetch the file on another "
+            f"machine and load it from file; {PROXY_SETTING}."
+        )
     try:
         proxy = urllib3.util.parse_url(transport.proxy)
         login = urllib3.make_headers(proxy_basic_auth=proxy.auth) if proxy.auth else None
         return urllib3.ProxyManager(transport.proxy, proxy_headers=login, timeout=timeout, ssl_context=trust)
     except (LocationParseError, LocationValueError, HTTPError) as error:
         raise DownloadError(
-            "The proxy address cannot be used. Write it as http://host:port in SamTune's settings.",
+            f"The proxy address cannot be used. It must be of the form http://host:port; {PROXY_SETTING}.",
             type(error).__name__,  # not its text, which may hold the password
         ) from error
 

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -304,3 +305,24 @@ def test_progress_shows_only_on_a_terminal() -> None:
     progress.report(1.0, "Done")
     progress.close()
     assert terminal.getvalue() == f"\rWorking hard (50%)\r{'Done (100%)':<18}\r{'':<11}\r"
+
+
+def test_info_warns_of_a_store_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--models-dir", str(tmp_path / "models"), "--store-dir", str(tmp_path)]
+    (tmp_path / "mine.txt").write_text("")
+    assert main(["info", *arguments]) == 0
+    assert re.search(r"^warning +.*holds other files", capsys.readouterr().out, re.MULTILINE)
+    assert main(["info", "--json", *arguments]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["engine"]["warnings"]
+    assert "Choose an empty folder" in warning
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"], "looking changes nothing"
+
+
+def test_errors_are_told_without_logins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = "/vsicurl/http://user:hush@127.0.0.1:9/a.tif?sig=hush"
+    assert (
+        main(["--verbose", "segment", uri, "--point", "0", "0", "-o", str(tmp_path / "o.gpkg"), "--device", "cpu"]) == 1
+    )
+    said = capsys.readouterr()
+    assert "127.0.0.1" in said.err
+    assert "hush" not in said.err + said.out

@@ -409,9 +409,37 @@ def test_a_proxy_that_wants_a_login_is_told(paths: Paths, scheme: str) -> None:
     assert "user name and password" in caught.value.user_text
 
 
-@pytest.mark.parametrize("proxy", ["socks9://user:secret@host", "http://[broken", "user:secret@host:port:port"])
+@pytest.mark.parametrize("proxy", ["gopher://user:secret@host", "http://[broken", "user:secret@host:port:port"])
 def test_a_wrong_proxy_address_is_told_without_its_password(paths: Paths, proxy: str) -> None:
     transport = Transport(proxy=proxy, attempts=1)
     with pytest.raises(DownloadError, match="proxy address") as caught:
         download(_remote("http://127.0.0.1:9/file"), paths.target, NullProgress(), transport)
     assert "secret" not in caught.value.user_text + caught.value.details
+
+
+@pytest.mark.parametrize("proxy", ["socks5h://user:secret@host:1080", "SOCKS5://host:1080", "socks4a://host"])
+def test_a_socks_proxy_is_refused_in_words(paths: Paths, proxy: str) -> None:
+    with pytest.raises(DownloadError, match="cannot use a SOCKS proxy") as caught:
+        download(_remote("http://127.0.0.1:9/file"), paths.target, NullProgress(), Transport(proxy=proxy))
+    assert "load it from file" in caught.value.user_text
+    assert "secret" not in caught.value.user_text + caught.value.details
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(CONTENT, statuses=[404]), Plan(CONTENT + b"more"), Plan(CONTENT[::-1]), Plan(CONTENT, statuses=[503])],
+    ids=["missing", "another size", "other bytes", "not now"],
+)
+def test_a_mirrors_login_is_in_no_message(paths: Paths, plan: Plan) -> None:
+    with serving(plan) as address:
+        url = address.replace("http://", "http://user:hush@") + "?token=hush"
+        with pytest.raises(DownloadError) as caught:
+            download(_remote(url), paths.target, NullProgress(), Transport(attempts=1, pause_seconds=0.01))
+    assert "hush" not in caught.value.user_text + caught.value.details
+
+
+@pytest.mark.parametrize("address", ["ftp://user:hush@host/file", "user:hush@host"])
+def test_a_wrong_mirror_is_told_without_its_login(paths: Paths, address: str) -> None:
+    with pytest.raises(DownloadError, match="no web address") as caught:
+        download(_remote(address), paths.target, NullProgress())
+    assert "://user" not in caught.value.user_text
