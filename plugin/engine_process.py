@@ -339,12 +339,17 @@ class EngineProcess:
 
     def _expire(self, pending: PendingRequest) -> None:
         with self._lock:
-            self._pending.pop(pending.request, None)
+            ours = self._pending.pop(pending.request, None) is not None
+            idle = not self._pending
+        if not ours:
+            return  # answered since the deadlines were looked at
         self._send_cancel(pending)
         text = (
             "The SamTune engine is busy and did not answer in time. Wait for it, or cancel what it does, and try again."
         )
         pending.fail(DeadlineError(text, f"{pending.method.value}: no answer in {self._limits.interactive:g} s"))
+        if idle:
+            self._changed()
 
     def _condemn(self, verdict: SamTuneError) -> None:
         """Fail everything with one error and kill the process."""

@@ -29,7 +29,7 @@ PREFIX = "env-"
 MINIMUM_PYTHON = (3, 11)
 REQUIRED = (
     *("torch", "segment_anything", "numpy", "rasterio", "shapely"),
-    *("contourpy", "safetensors", "pyproj", "pyogrio", "urllib3"),
+    *("contourpy", "safetensors", "pyproj", "pyogrio", "urllib3", "certifi"),
 )
 """Modules that the engine cannot do without."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 
 from ..engine.messages import REQUESTS, DeadlineClass, Method
 from ..models.errors import CancelledByUser, SamTuneError
@@ -88,12 +89,12 @@ class PendingRequest:
 
     def succeed(self, result: object) -> None:
         """End with a result; does nothing when it has ended already."""
-        if not self._future.done():
+        with contextlib.suppress(InvalidStateError):  # several threads may end it; the future takes the first
             self._future.set_result(result)
 
     def fail(self, error: SamTuneError | CancelledByUser) -> None:
         """End with an error or as cancelled; does nothing when it has ended already."""
-        if not self._future.done():
+        with contextlib.suppress(InvalidStateError):
             self._future.set_exception(error)
 
 

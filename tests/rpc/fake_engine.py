@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import os
 import sys
 import time
@@ -103,17 +104,21 @@ def warm_up(params: object, progress: Progress) -> Done:
 def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
     """Make handlers; misbehave as the store's folder says."""
     kind, _, argument = settings.store_dir.partition(":")
+    models_take = float(argument) if kind == "slow-models" else 0.0
     if kind == "slow-start":
         time.sleep(float(argument))
     if kind == "fail-start":
         raise ImportError("no torch here")
+    if kind == "say":
+        logging.getLogger().warning(argument)
+        sys.stderr.write(f"{argument}\n")
+        sys.stderr.flush()
     progress.report(1.0, "loaded")
     model = ModelInfo("tiny", "Tiny", "", True, 1, 512, "GPL")
     return {
         Method.INFO: lambda _params, _progress: info(settings),
-        Method.MODELS: lambda _params, _progress: ModelList((model,)),
+        Method.MODELS: lambda _params, _progress: (time.sleep(models_take), ModelList((model,)))[1],
         Method.SEGMENT: segment,
-        **({Method.CLEAR_STORE: lambda _params, _progress: time.sleep(1.0)} if kind == "slow-clear" else {}),
         Method.WARM_UP: warm_up,
         Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
     }

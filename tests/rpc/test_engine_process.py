@@ -35,6 +35,7 @@ from samtune.models.errors import (
     SamTuneError,
 )
 from samtune.plugin.engine_process import Limits
+from samtune.plugin.pending import PendingRequest
 
 Start = Callable[..., Any]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
@@ -50,6 +51,13 @@ def begin(engine: Any, model: str) -> Any:
     request = engine.request(Method.WARM_UP, WarmUpParams(model), lambda *_: begun.set())
     assert begun.wait(5)
     return request
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_the_handshake_tells_who_answers(start: Start) -> None:
@@ -406,13 +414,13 @@ def test_an_idle_engine_is_left_alone(start: Start) -> None:
 def test_a_question_has_an_absolute_limit_and_the_engine_survives_it(start: Start) -> None:
     from samtune.engine.messages import REQUESTS, DeadlineClass
 
-    assert REQUESTS[Method.CLEAR_STORE].deadline is DeadlineClass.INTERACTIVE
-    engine = start(limits=Limits(interactive=0.4), behave="slow-clear")
+    assert REQUESTS[Method.MODELS].deadline is DeadlineClass.INTERACTIVE
+    engine = start(limits=Limits(interactive=0.4), behave="slow-models:1.0")
     engine.ready.result(10)
     busy = begin(engine, "work:300")
     began = time.monotonic()
     with pytest.raises(DeadlineError, match="busy"):
-        engine.request(Method.CLEAR_STORE).result(10)
+        engine.request(Method.MODELS).result(10)
     assert 0.3 < time.monotonic() - began < 1.5
     assert engine.alive()
     assert busy.result(10) == Done("work")
@@ -489,3 +497,38 @@ def test_changes_are_told(start: Start) -> None:
     assert (True, True) in states
     assert (True, False) in states
     assert states[-1] == (False, False)
+
+
+def test_an_answer_that_comes_with_the_deadline_wins(start: Start) -> None:
+    """Looking at the deadlines and failing a request are two steps: the answer may come in between."""
+    engine = start(limits=Limits(interactive=60.0))
+    engine.ready.result(10)
+    late = engine.request(Method.MODELS)
+    assert isinstance(late.result(10), ModelList)
+    told: list[PendingRequest] = []
+    engine._send_cancel = told.append  # type: ignore[method-assign]
+    engine._expire(late)
+    assert told == [], "the engine is not asked to stop what it has done"
+    assert isinstance(late.result(0), ModelList)
+
+
+def test_the_engine_counts_as_idle_after_its_only_request_expired(start: Start) -> None:
+    changes: list[bool] = []
+    box: list[Any] = []
+    engine = start(
+        limits=Limits(interactive=0.3),
+        behave="slow-models:1.5",
+        on_change=lambda: changes.extend(one.busy() for one in box),
+    )
+    engine.ready.result(10)
+    box.append(engine)
+    with pytest.raises(DeadlineError):
+        engine.request(Method.MODELS).result(10)
+    soon(lambda: changes[-1:] == [False])
+
+
+def test_what_the_engine_says_last_holds_no_secrets(start: Start) -> None:
+    engine = start(behave="say:https://user:hush@host/a.tif?sig=hush")
+    engine.ready.result(10)
+    soon(lambda: engine.log_tail.count("a.tif") >= 2)
+    assert "hush" not in engine.log_tail

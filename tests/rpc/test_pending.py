@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
 import pytest
@@ -146,3 +147,29 @@ def test_how_a_process_ended_in_words(code: int, text: str) -> None:
 def test_errors_know_their_own_kind() -> None:
     assert DeviceError("x").kind == "DeviceError"
     assert EngineDiedError("x").kind == "EngineDiedError"
+
+
+def test_of_many_threads_ending_it_one_succeeds_and_none_fails() -> None:
+    for _ in range(200):
+        pending, gate = make_pending(), threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            ends = [pool.submit(end_together, pending, gate, number) for number in range(4)]
+        assert [end.exception() for end in ends] == [None] * 4
+        assert pending.done()
+
+
+def end_together(pending: PendingRequest, gate: threading.Barrier, number: int) -> None:
+    gate.wait()
+    if number % 2:
+        pending.succeed(number)
+    else:
+        pending.fail(RasterError("gone"))
+
+
+def test_an_end_between_looking_and_setting_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending = make_pending()
+    pending.succeed("first")
+    monkeypatch.setattr(pending._future, "done", lambda: False)
+    pending.succeed("second")
+    pending.fail(RasterError("late"))
+    assert pending.result(0) == "first"
