@@ -7,7 +7,7 @@ from qgis.PyQt.QtCore import QObject
 from ..engine.messages import EngineInfo
 from .engine_service import EngineService, ServiceState
 from .model_controller import ModelController
-from .session import EngineState, Session
+from .session import Busy, EngineState, NoticeLevel, Session
 
 STATES = {
     ServiceState.ABSENT: EngineState.OFF,
@@ -36,6 +36,8 @@ class EngineLink(QObject):
         self._session = session
         self._service = service
         self._models = models
+        self._warned: set[str] = set()
+        service.starting.connect(self._on_starting)
         service.state_changed.connect(self._on_state)
         service.info.connect(self._on_info)
 
@@ -44,7 +46,17 @@ class EngineLink(QObject):
         if shown is EngineState.FAILED and self._service.environment_missing():
             shown = EngineState.ENVIRONMENT_MISSING
         self._session.set_engine(shown, text)
+        if shown is not EngineState.STARTING:
+            self._session.set_busy("engine", None)
+
+    def _on_starting(self, fraction: float, text: str) -> None:
+        if self._session.engine_state is EngineState.STARTING:
+            self._session.set_busy("engine", Busy(text or self.tr("Starting the engine…"), fraction))
 
     def _on_info(self, info: EngineInfo) -> None:
         self._session.set_engine_info(info)
+        for warning in info.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._session.notify(NoticeLevel.WARNING, warning)
         self._models.refresh()

@@ -81,13 +81,12 @@ class EngineService(QObject):
 
     Signals:
         state_changed: a :class:`ServiceState` and a text for the user, empty unless FAILED.
-        progress: method, fraction (0 to 1, negative when unknown) and text of whatever request reports some;
-            INITIALIZE while the engine starts.
+        starting: fraction (0 to 1, negative when unknown) and text of what the engine loads while it starts.
         info: the :class:`~samtune.engine.messages.EngineInfo` of an engine that came up.
     """
 
     state_changed = pyqtSignal(object, str)
-    progress = pyqtSignal(object, float, str)
+    starting = pyqtSignal(float, str)
     info = pyqtSignal(object)
     _deliver = pyqtSignal(object)
 
@@ -173,16 +172,10 @@ class EngineService(QObject):
         Returns:
             The answer to come. Wait for it only off the main thread.
         """
-
-        def announce(fraction: float, text: str) -> None:
-            self._announce(method, fraction, text)
-            if on_progress is not None:
-                on_progress(fraction, text)
-
         engine = self._ensure_engine()
         if engine is None:
             return cancelled_request(method)
-        return engine.request(method, params, announce)
+        return engine.request(method, params, on_progress)
 
     def request_async(
         self,
@@ -236,7 +229,7 @@ class EngineService(QObject):
                     config.settings,
                     self._client,
                     on_change=lambda: self._post(self._refresh),
-                    on_start_progress=lambda fraction, text: self._announce(Method.INITIALIZE, fraction, text),
+                    on_start_progress=self._announce_start,
                     limits=self._limits,
                 )
                 self._engine.ready.add_done_callback(lambda done: self._post(lambda: self._greet(done)))
@@ -256,8 +249,8 @@ class EngineService(QObject):
         if not self._closed:
             call()
 
-    def _announce(self, method: Method, fraction: float, text: str) -> None:
-        self._post(lambda: self.progress.emit(method, fraction, text))
+    def _announce_start(self, fraction: float, text: str) -> None:
+        self._post(lambda: self.starting.emit(fraction, text))
 
     def _greet(self, handshake: PendingRequest) -> None:
         try:

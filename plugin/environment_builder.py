@@ -191,10 +191,13 @@ class EnvironmentBuilder:
         temporary.replace(folder / MARKER)
 
     def _remove_others(self, keep: Path) -> None:
-        """Remove older environments, and half-made ones that nobody can be working on any more."""
-        ready = set(ready_environments(self._plan.folder))
+        """Remove older environments, and half-made ones that nobody can be working on any more.
+
+        The one before stays until the next is made: another QGIS's engine may be running from it.
+        """
+        ready = [folder for folder in ready_environments(self._plan.folder) if folder != keep]
         for folder in self._plan.folder.glob(f"{PREFIX}*"):
-            if folder != keep and (folder in ready or _is_abandoned(folder)):
+            if folder not in (keep, *ready[:1]) and (folder in ready or _is_abandoned(folder)):
                 # The marker goes first, so that a folder of which something is in use (Windows) is not taken for whole.
                 (folder / MARKER).unlink(missing_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)

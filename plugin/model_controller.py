@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from qgis.core import QgsSettings
-from qgis.PyQt.QtCore import QObject, QUrl
+from qgis.PyQt.QtCore import QObject
 
 from ..engine.messages import DownloadParams, ImportParams, Method, ModelInfo, ModelList, NoParams
 from ..models.errors import SamTuneError
 from .latest_request import LatestRequest, Service
+from .network import proxy_url
 from .session import NoticeLevel, Session
 from .settings import PluginSettings
 
@@ -38,7 +38,9 @@ class ModelController(QObject):
         Args:
             name: of the model.
         """
-        params = DownloadParams(name, self._settings.download_mirror.value(), proxy_url())
+        mirror = self._settings.download_mirror.value()
+        address = next((model.url for model in self._session.models if model.name == name), "")
+        params = DownloadParams(name, mirror, proxy_url(mirror or address))
         self._fetch.send(Method.DOWNLOAD, params, self._on_fetched, self._report)
 
     def import_file(self, name: str, path: str) -> None:
@@ -69,24 +71,3 @@ class ModelController(QObject):
 
     def _report(self, error: SamTuneError) -> None:
         self._session.notify(NoticeLevel.ERROR, error.user_text, f"{error.kind}: {error.details}")
-
-
-def proxy_url() -> str:
-    """Return the proxy of QGIS's network settings as a URL; empty for none."""
-    settings = QgsSettings()
-    if not settings.value("proxy/proxyEnabled", False, bool):
-        return ""
-    host = settings.value("proxy/proxyHost", "", str)
-    if not host:
-        return ""
-    url = QUrl()
-    url.setScheme("socks5h" if settings.value("proxy/proxyType", "", str) == "Socks5Proxy" else "http")
-    url.setHost(host)
-    port = settings.value("proxy/proxyPort", "", str)
-    if port.isdigit():
-        url.setPort(int(port))
-    user = settings.value("proxy/proxyUser", "", str)
-    if user:
-        url.setUserName(user)
-        url.setPassword(settings.value("proxy/proxyPassword", "", str))
-    return str(url.toString(QUrl.ComponentFormattingOption.FullyEncoded))

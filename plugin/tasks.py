@@ -25,12 +25,14 @@ class BaseTask(QgsTask):
         failed: a :class:`~samtune.models.errors.SamTuneError`.
         cancelled: nothing.
         message: what is being done, for the user.
+        reported: fraction (0 to 1, or negative when unknown) and text, as they were reported.
     """
 
     succeeded = pyqtSignal(object)
     failed = pyqtSignal(object)
     cancelled = pyqtSignal()
     message = pyqtSignal(str)
+    reported = pyqtSignal(float, str)
 
     def __init__(self, description: str) -> None:
         """Describe the task.
@@ -104,10 +106,15 @@ class BaseTask(QgsTask):
             self.setProgress(100.0 * min(fraction, 1.0))
         if text:
             self.message.emit(text)
+        self.reported.emit(fraction, text)
 
 
 class EngineTask(BaseTask):
-    """One long request to the engine. The result is the method's result message."""
+    """One long request to the engine that may wait its turn. The result is the method's result message.
+
+    What answers a hand on the mouse does not come through here: QGIS's tasks share a few threads, and somebody else's
+    may hold all of them for minutes (see :class:`~samtune.plugin.engine_requests.EngineRequests`).
+    """
 
     def __init__(self, description: str, service: EngineService, method: Method, params: object = None) -> None:
         """Describe the request; it is sent when QGIS runs the task.

@@ -19,6 +19,7 @@ from .click_controller import ClickController
 from .diagnostics import diagnostics_text, plugin_version
 from .engine_config import engine_config, engine_location
 from .engine_link import EngineLink
+from .engine_requests import EngineRequests
 from .engine_service import EngineService
 from .layers import drawn_bands, unusable_reason
 from .map_frame import MapFrame
@@ -27,6 +28,7 @@ from .model_controller import ModelController
 from .session import EngineState, Notice, NoticeLevel, Session
 from .settings import PluginSettings
 from .status import Action
+from .store_controller import StoreController
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Workbench(QObject):
         service: the engine.
         controller: clicks and outlines.
         models: lists, downloads and imports models.
+        store: tells the size of the store of encoded imagery, and clears it.
         tool: the map tool.
         dock: the panel.
     """
@@ -78,10 +81,12 @@ class Workbench(QObject):
         frame = MapFrame(around.canvas, around.project)
         self._config = engine_config(settings)
         self.service = EngineService(self._config, f"qgis-plugin {plugin_version()}", parent=self)
-        self.controller = ClickController(self.session, self.service, frame, self)
-        self.models = ModelController(self.session, self.service, settings, self)
+        self._requests = EngineRequests(self.service, self)
+        self.controller = ClickController(self.session, self._requests, frame, self)
+        self.models = ModelController(self.session, self._requests, settings, self)
+        self.store = StoreController(self.session, self._requests, self)
         self._link = EngineLink(self.session, self.service, self.models, self)
-        self._questions = Questions(around.window, settings)
+        self._questions = Questions(around.window, settings, self)
         self._acceptor = Acceptor(
             self.session, around.project, self._questions.may_add_fields, self._questions.geopackage_path, self
         )
@@ -134,6 +139,8 @@ class Workbench(QObject):
         self._around.project.layersAdded.disconnect(self._on_layers_added)
         self.controller.stop()
         self.models.stop()
+        self.store.stop()
+        self._requests.stop()
         canvas = self._around.canvas
         if canvas.mapTool() is self.tool:
             canvas.unsetMapTool(self.tool)
@@ -179,6 +186,8 @@ class Workbench(QObject):
         dock.clear_wanted.connect(controller.clear)
         dock.diagnostics_wanted.connect(self.copy_diagnostics)
         dock.settings_wanted.connect(self._around.open_settings)
+        dock.store_size_wanted.connect(self._look_at_store)
+        dock.clear_store_wanted.connect(self.store.clear)
         dock.status_box.cancel_wanted.connect(controller.cancel)
         dock.status_box.cancel_wanted.connect(self.models.cancel)
         dock.status_box.action_wanted.connect(self._act)
@@ -193,6 +202,10 @@ class Workbench(QObject):
         session.level_changed.connect(lambda: settings.set_fixed_level(session.fixed_level))
         session.options_changed.connect(self._remember_options)
         session.target_changed.connect(lambda: settings.class_value.setValue(session.class_value))
+
+    def _look_at_store(self) -> None:
+        if self.session.engine_state is EngineState.READY:  # a menu is no reason to start an engine
+            self.store.refresh()
 
     def _on_layers_added(self) -> None:
         if not self.dock.isHidden():
@@ -256,5 +269,8 @@ class Workbench(QObject):
     def _set_up(self) -> None:
         from ..ui.environment_dialog import EnvironmentDialog
 
-        if EnvironmentDialog(engine_location(self._settings), self._around.window).exec():
+        dialog = EnvironmentDialog(engine_location(self._settings), self._around.window)
+        done = dialog.exec()
+        dialog.deleteLater()
+        if done:
             self.apply_settings()

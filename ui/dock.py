@@ -18,8 +18,8 @@ from qgis.PyQt.QtWidgets import (
     QWidget,
 )
 
-from ..plugin.session import Session
-from ..plugin.status import State
+from ..plugin.session import EngineState, Session
+from ..plugin.status import State, size_text
 from .model_box import ModelBox
 from .outline_box import OutlineBox
 from .raster_box import RasterBox
@@ -49,6 +49,8 @@ class SamTuneDock(QgsDockWidget):
     clear_wanted = pyqtSignal()
     diagnostics_wanted = pyqtSignal()
     settings_wanted = pyqtSignal()
+    store_size_wanted = pyqtSignal()
+    clear_store_wanted = pyqtSignal()
 
     def __init__(
         self, session: Session, project: QgsProject, prompt_action: QAction, parent: QWidget | None = None
@@ -99,10 +101,20 @@ class SamTuneDock(QgsDockWidget):
         """Enable what makes sense now."""
         session = self._session
         self.accept_button.setEnabled(session.outline is not None)
+        self._show_store()
         self.undo_button.setEnabled(bool(session.steps))
         self.clear_button.setEnabled(bool(session.steps))
         blocked = (State.ENVIRONMENT_MISSING, State.NO_LAYER, State.LAYER_UNUSABLE, State.MODEL_MISSING)
         self.prompt_button.defaultAction().setEnabled(self.status_box.status.state not in blocked)
+
+    def _show_store(self) -> None:
+        info, ready = self._session.engine_info, self._session.engine_state is EngineState.READY
+        text = self.tr("Clear cache")
+        if info is not None and ready:
+            size = size_text(info.store_bytes) if info.store_bytes else self.tr("empty")
+            text = self.tr("Clear cache ({size})").format(size=size)
+        self.clear_store_action.setText(text)
+        self.clear_store_action.setEnabled(ready)
 
     def _make_button(self, text: str, tooltip: str) -> QPushButton:
         button = QPushButton(text, self)
@@ -117,9 +129,16 @@ class SamTuneDock(QgsDockWidget):
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(button)
         self.diagnostics_action = menu.addAction(self.tr("Copy diagnostics"))
+        self.clear_store_action = menu.addAction(self.tr("Clear cache"))
+        self.clear_store_action.setToolTip(
+            self.tr("Delete the encoded imagery on disk. It is encoded anew where it is needed.")
+        )
+        menu.setToolTipsVisible(True)
         self.settings_action = menu.addAction(self.tr("Settings…"))
         self.diagnostics_action.triggered.connect(self.diagnostics_wanted)
+        self.clear_store_action.triggered.connect(self.clear_store_wanted)
         self.settings_action.triggered.connect(self.settings_wanted)
+        menu.aboutToShow.connect(self.store_size_wanted)
         button.setMenu(menu)
         return button
 

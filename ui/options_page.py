@@ -88,7 +88,10 @@ class OptionsPage(QgsOptionsPageWidget):
         from ..plugin.engine_config import engine_location
         from .environment_dialog import EnvironmentDialog
 
-        if EnvironmentDialog(engine_location(self._settings), self).exec():
+        dialog = EnvironmentDialog(engine_location(self._settings), self)
+        done = dialog.exec()
+        dialog.deleteLater()
+        if done:
             self._applied()
 
     def _file(self, path: str, mode: QgsFileWidget.StorageMode) -> QgsFileWidget:

@@ -16,9 +16,9 @@ from ..plugin.status import size_text
 class Questions(QObject):
     """Asks the user. A closed window means no."""
 
-    def __init__(self, window: QWidget, settings: PluginSettings) -> None:
+    def __init__(self, window: QWidget, settings: PluginSettings, parent: QObject | None = None) -> None:
         """Keep the parent of the dialogs and the settings (for the folder last used)."""
-        super().__init__(window)
+        super().__init__(parent)
         self._window = window
         self._settings = settings
 

@@ -27,10 +27,14 @@ from samtune.plugin.session import EngineState, Session
 from samtune.plugin.settings import PluginSettings
 
 
-def _load_support() -> ModuleType:
-    """Make support.py importable for the test modules beside it, whose folder is on no path."""
-    name = "samtune_test_support"
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("support.py"))
+def _load(name: str) -> ModuleType:
+    """Make a file beside this one importable for the test modules, whose folder is on no path.
+
+    Args:
+        name: of the file, without its ending; the module is ``samtune_test_`` and this.
+    """
+    path, name = Path(__file__).with_name(f"{name}.py"), f"samtune_test_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(name)
     module = importlib.util.module_from_spec(spec)
@@ -39,7 +43,8 @@ def _load_support() -> ModuleType:
     return module
 
 
-support = _load_support()
+support = _load("support")
+_load("engine_helpers")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QAction, QDockWidget, QMainWindow, QMenu, QToolBar
 from samtune.engine.messages import (
     Empty,
+    EngineInfo,
     Method,
     ModelInfo,
     PrepareParams,
@@ -24,6 +25,7 @@ from samtune.engine.messages import (
     SegmentResult,
 )
 from samtune.models.errors import CancelledByUser, SamTuneError
+from samtune.plugin.pending import PendingRequest
 
 UTM17 = "EPSG:32617"
 LEFT, TOP, PIXEL, COLUMNS, ROWS = 500000.0, 3300000.0, 2.0, 100, 80
@@ -63,6 +65,12 @@ class ScriptedService:
         self.calls.append(call)
         return call
 
+    def request(self, method: Method, params: object = None, on_progress: object = None) -> PendingRequest:
+        """Take a request as tasks make it, from any thread."""
+        pending = PendingRequest(0, method, None, lambda cancelled: cancelled.fail(CancelledByUser()))
+        self.calls.append(Call(method, params, pending.succeed, pending.fail, None))
+        return pending
+
     def of(self, method: Method) -> list[Call]:
         return [call for call in self.calls if call.method is method]
 
@@ -88,6 +96,12 @@ def raster_info(uri: str = "scene.tif", **changes: object) -> RasterInfo:
         min_level=-2,
         max_level=4,
     )
+    return replace(info, **changes)  # type: ignore[arg-type]
+
+
+def engine_info(**changes: object) -> EngineInfo:
+    """Describe an engine that has come up."""
+    info = EngineInfo(1, "0.1", "3.12", 4711, "cpu", "There is no graphics card.", 1, {}, "/models", "/store", 0)
     return replace(info, **changes)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ from samtune.plugin.session import Busy, EngineState, NoticeLevel, Outline, Sess
 from samtune.plugin.status import Action
 from samtune.ui.dock import SamTuneDock
 from samtune.ui.outline_box import area_text
-from samtune_test_support import CROP, found, model_info, sent, spin, square
+from samtune_test_support import CROP, engine_info, found, model_info, sent, spin, square
 
 
 @pytest.fixture
@@ -32,6 +32,20 @@ def dock(session: Session, project: QgsProject) -> Iterator[SamTuneDock]:
     yield made
     made.deleteLater()
     spin()
+
+
+def test_the_menu_tells_the_size_of_the_cache_and_clears_it(dock: SamTuneDock, session: Session) -> None:
+    asked, cleared = QSignalSpy(dock.store_size_wanted), QSignalSpy(dock.clear_store_wanted)
+    assert not dock.clear_store_action.isEnabled(), "there is nobody to ask"
+    session.set_engine_info(engine_info(store_bytes=3 << 29))
+    session.set_engine(EngineState.READY)
+    dock.menu_button.menu().aboutToShow.emit()
+    assert len(asked) == 1
+    assert dock.clear_store_action.text() == "Clear cache (1.5 GiB)"
+    dock.clear_store_action.trigger()
+    assert len(cleared) == 1
+    session.set_engine_info(engine_info(store_bytes=0))
+    assert dock.clear_store_action.text() == "Clear cache (empty)"
 
 
 def with_outline(session: Session) -> None:

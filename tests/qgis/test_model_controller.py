@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsSettings
 from qgis.PyQt.QtTest import QSignalSpy
 from samtune.engine.messages import DownloadParams, ImportParams, Method, ModelList
 from samtune.models.errors import DownloadError
-from samtune.plugin.model_controller import ModelController, proxy_url
+from samtune.plugin import model_controller
+from samtune.plugin.model_controller import ModelController
 from samtune.plugin.session import NoticeLevel, Session
 from samtune.plugin.settings import PluginSettings
 from samtune_test_support import ScriptedService, model_info
@@ -21,16 +19,6 @@ from samtune_test_support import ScriptedService, model_info
 @pytest.fixture
 def service() -> ScriptedService:
     return ScriptedService()
-
-
-@pytest.fixture
-def proxy() -> Iterator[QgsSettings]:
-    settings = QgsSettings()
-    names = ("proxyEnabled", "proxyType", "proxyHost", "proxyPort", "proxyUser", "proxyPassword")
-    before = {name: settings.value(f"proxy/{name}") for name in names}
-    yield settings
-    for name, value in before.items():
-        settings.setValue(f"proxy/{name}", value) if value is not None else settings.remove(f"proxy/{name}")
 
 
 def test_refresh_fills_the_session(session: Session, service: ScriptedService, settings: PluginSettings) -> None:
@@ -78,16 +66,20 @@ def test_file_is_handed_over(session: Session, service: ScriptedService, setting
     assert service.last(Method.IMPORT).params == ImportParams("vit_b", "/media/usb/sam.pth")
 
 
-def test_proxy_of_qgis_settings(proxy: QgsSettings) -> None:
-    proxy.setValue("proxy/proxyEnabled", False)
-    proxy.setValue("proxy/proxyHost", "proxy.example")
-    assert proxy_url() == ""
-    proxy.setValue("proxy/proxyEnabled", True)
-    proxy.setValue("proxy/proxyType", "HttpProxy")
-    proxy.setValue("proxy/proxyPort", "3128")
-    assert proxy_url() == "http://proxy.example:3128"
-    proxy.setValue("proxy/proxyUser", "anna@work")
-    proxy.setValue("proxy/proxyPassword", "a:b/c")
-    assert proxy_url() == "http://anna%40work:a:b%2Fc@proxy.example:3128"
-    proxy.setValue("proxy/proxyType", "Socks5Proxy")
-    assert proxy_url().startswith("socks5h://")
+@pytest.mark.parametrize(
+    ("mirror", "asked"),
+    [("", "https://models.example/vit_b"), ("https://mirror.example/models", "https://mirror.example/models")],
+)
+def test_the_proxy_is_that_of_the_address_that_is_asked(
+    session: Session,
+    service: ScriptedService,
+    settings: PluginSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    mirror: str,
+    asked: str,
+) -> None:
+    monkeypatch.setattr(model_controller, "proxy_url", lambda address: f"http://proxy-for/{address}")
+    session.set_models((model_info(), model_info("vit_b", present=False)))
+    settings.download_mirror.setValue(mirror)
+    ModelController(session, service, settings).download("vit_b")
+    assert service.last(Method.DOWNLOAD).params.proxy == f"http://proxy-for/{asked}"  # type: ignore[attr-defined]

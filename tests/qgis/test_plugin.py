@@ -10,16 +10,17 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsProject, QgsRasterLayer, QgsSettingsTree, QgsVectorLayer
+from qgis.core import QgsApplication, QgsProject, QgsRasterLayer, QgsSettingsTree, QgsVectorLayer
 from qgis.gui import QgsRubberBand
 from qgis.PyQt.QtCore import QObject, QPoint, Qt
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QAction, QApplication, QWidget
+from qgis.PyQt.QtWidgets import QAction, QApplication, QDialog, QWidget
 from samtune import classFactory
 from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
 from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, SamTunePlugin
 from samtune.plugin.session import EngineState
+from samtune.plugin.status import Action
 from samtune_test_support import (
     ScriptedService,
     Window,
@@ -40,7 +41,7 @@ class FakeService(QObject, ScriptedService):
     def __init__(self, *_arguments: object, parent: QObject | None = None) -> None:
         QObject.__init__(self, parent)
         ScriptedService.__init__(self)
-        self.state_changed, self.info = mock.MagicMock(), mock.MagicMock()
+        self.state_changed, self.starting, self.info = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
         self.log_tail, self.state = "last words", None
         self.ended = False
 
@@ -65,7 +66,11 @@ def plugin(window: Window, without_plugin: None, monkeypatch: pytest.MonkeyPatch
 
 def leftovers(window: Window) -> dict[str, int]:
     """Count what a plugin can leave behind."""
-    own = [child for child in window.window.findChildren(QObject) if child.objectName().startswith("SamTune")]
+    own = [
+        child
+        for child in window.window.findChildren(QObject)
+        if child.objectName().startswith("SamTune") or type(child).__module__.startswith("samtune.")
+    ]
     tree = QgsSettingsTree.node("plugins").childrenNodes()
     return {
         "objects": len(own),
@@ -219,6 +224,51 @@ def test_diagnostics_go_to_the_clipboard(at_work: SamTunePlugin) -> None:
     text = QApplication.clipboard().text()
     for part in ("SamTune", "QGIS", "100 x 80", "last words", "model tiny: present"):
         assert part in text
+
+
+def test_setting_up_leaves_no_dialog_behind(at_work: SamTunePlugin, window: Window) -> None:
+    from samtune.ui import environment_dialog
+    from samtune.ui.options_page import OptionsPage
+
+    class Dialog(QDialog):
+        def __init__(self, where: object, parent: QWidget) -> None:
+            super().__init__(parent)
+            self.setObjectName("SamTuneDialog")
+
+        def exec(self) -> int:
+            return 1
+
+    applied: list[bool] = []
+    with mock.patch.object(environment_dialog, "EnvironmentDialog", Dialog):
+        at_work.workbench.dock.status_box.action_wanted.emit(Action.SET_UP)
+        page = OptionsPage(at_work._settings, lambda: applied.append(True), window.window)
+        page.set_up_button.click()
+    spin(10)
+    assert applied == [True]
+    assert window.window.findChildren(Dialog) == []
+    page.deleteLater()
+
+
+def test_the_menu_clears_the_cache(at_work: SamTunePlugin) -> None:
+    bench = at_work.workbench
+    bench.dock.menu_button.menu().aboutToShow.emit()
+    assert len(bench.service.of(Method.INFO)) == 1
+    bench.dock.clear_store_action.trigger()
+    assert len(bench.service.of(Method.CLEAR_STORE)) == 1
+    bench.session.set_engine(EngineState.FAILED)
+    bench.dock.menu_button.menu().aboutToShow.emit()
+    assert len(bench.service.of(Method.INFO)) == 1, "a menu is no reason to start an engine"
+
+
+def test_a_download_stands_in_qgiss_task_list(at_work: SamTunePlugin) -> None:
+    bench = at_work.workbench
+    bench.models.download("tiny")
+    tasks = [task.description() for task in QgsApplication.taskManager().activeTasks()]
+    assert "SamTune: download a model" in tasks
+    bench.models.cancel()
+    spin(100)
+    tasks = [task.description() for task in QgsApplication.taskManager().activeTasks()]
+    assert "SamTune: download a model" not in tasks
 
 
 def test_choices_are_remembered(plugin: SamTunePlugin, window: Window) -> None:

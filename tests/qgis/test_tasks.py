@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
+import samtune_test_engine_helpers as helpers
 from qgis.core import QgsApplication, QgsFeedback, QgsTask
 from qgis.PyQt.QtCore import QObject
 from samtune.engine.messages import Done, Method, WarmUpParams
@@ -24,21 +21,6 @@ from samtune.models.errors import CancelledByUser, EngineDiedError, RasterError,
 from samtune.plugin.engine_service import EngineService, ServiceState
 from samtune.plugin.tasks import BaseTask, EngineTask, TaskController
 
-
-def _helpers() -> Any:
-    """Load the module beside this one: with importlib as pytest's import mode, test folders are no packages."""
-    name = "samtune_test_engine_helpers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("engine_helpers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-helpers = _helpers()
 wait_until = helpers.wait_until
 
 

@@ -414,16 +414,19 @@ def test_cancelling_at_any_moment_leaves_nothing(
         find_interpreter(where)
 
 
-def test_older_and_abandoned_environments_go_and_one_just_being_made_stays(
+def test_older_and_abandoned_environments_go_and_the_one_before_and_one_just_being_made_stay(
     where: EngineLocation, uv_plan: Callable[..., EnvironmentPlan]
 ) -> None:
-    older = make_environment(where, "20200101-000000-00")
+    older = make_environment(where, "20191231-000000-00")
+    before = make_environment(where, "20200101-000000-00")
     abandoned = make_environment(where, "20200102-000000-00", marker=None)
     os.utime(abandoned, (0, 0))
     being_made = make_environment(where, "20200103-000000-00", marker=None)
     ear = Ear()
     python = EnvironmentBuilder(uv_plan(), ear.report, ear.is_cancelled).build()
     assert not older.exists()
+    assert find_interpreter(where).python == python
+    assert before.exists(), "another QGIS's engine may be running from it"
     assert not abandoned.exists()
     assert being_made.exists()
     assert python.exists()
