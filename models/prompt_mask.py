@@ -4,12 +4,13 @@ SAM's mask prompt is a (h, w) plane of logits at a quarter of the input's size, 
 ``tiny`` is trained with the prompts themselves drawn into it, which taught it where the user pointed several times
 faster than the point tokens alone; so it must be drawn in the same way when it is used. The convention:
 
-* the plane begins as the previous logits, clipped to -8 ... 8; without those, as +1 inside the box and -4 outside
-  where a box was given; without either, as 6 times the likeness of each place to what was clicked: the cosine of the
-  image embeddings there and at the click, both less the embedding's mean over the crop, averaged with the least
-  cosine on the best way there from the click, so that what is alike but apart stays near 0 (bilinear between cells;
-  mean over the object's clicks less mean over the background's). A first click most often means what is alike and
-  connected, and so the encoder is taught what is; where no embedding is given the plane begins as 0;
+* the plane begins as the previous logits, clipped to -8 ... 8;
+* without those, where a box was given, as -4 outside it and 1 inside, plus there 4 times the contrast: how much a
+  place's embedding is like those in the box rather than those in a frame around it (:func:`contrast`);
+* without either, as 6 times the likeness of each place to what was clicked (:func:`likeness`): the cosine of the image
+  embeddings there and at the click, both less the embedding's mean over the crop, averaged with the least cosine on the
+  best way there from the click, so that what is alike but apart stays near 0. A first click most often means what is
+  alike and connected, and so the encoder is taught what is. Where no embedding is given, the plane begins as 0;
 * every click then pulls the plane towards +6 (object) or -6 (background) with the weight exp(-d^2 / (2 * 3^2)), d
   being the distance in plane cells between the click and the cell's centre; later clicks come on top of earlier ones.
 
@@ -30,6 +31,7 @@ CLIP_LOGIT = 8.0
 BOX_INSIDE = 1.0
 BOX_OUTSIDE = -4.0
 LIKENESS_LOGIT = 6.0
+CONTRAST_LOGIT = 4.0
 
 
 def draw_prompts(
@@ -60,7 +62,11 @@ def draw_prompts(
     if embeddings is not None and points.shape[1] and (previous is None or torch.isnan(previous).any()):
         plane = LIKENESS_LOGIT * likeness(embeddings, points, labels, size)
     if boxes is not None:
-        plane = torch.where(torch.isnan(boxes).any(dim=1)[:, None, None], plane, _box_plane(boxes, rows, columns))
+        inside = BOX_INSIDE * torch.ones_like(plane)
+        if embeddings is not None and previous is None:
+            inside = inside + CONTRAST_LOGIT * contrast(embeddings, boxes, size)
+        boxed = _box_plane(boxes, rows, columns, inside)
+        plane = torch.where(torch.isnan(boxes).any(dim=1)[:, None, None], plane, boxed)
     if previous is not None:
         plane = torch.where(torch.isnan(previous), plane, previous.float().clamp(-CLIP_LOGIT, CLIP_LOGIT))
     for index in range(points.shape[1]):
@@ -114,10 +120,48 @@ def _reach(alike: torch.Tensor, points: torch.Tensor, extent: torch.Tensor) -> t
     return reach
 
 
-def _box_plane(boxes: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def contrast(embeddings: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Say how much each place is like the inside of a box rather than its surroundings.
+
+    Args:
+        embeddings: (N, C, h / 4, w / 4) image embeddings.
+        boxes: (N, 4) float x0, y0, x1, y1 in input pixels.
+        size: (h, w) of the result.
+
+    Returns:
+        (N, h, w) float32 in [-1, 1]: cosine of the embedding, less its mean over the crop, and the difference of the
+        means inside the box and in a frame of half its width around it; 0 where the box is NaN.
+    """
+    seen = embeddings.float()
+    centred = seen - seen.mean(dim=(2, 3), keepdim=True)
+    sides = torch.nan_to_num(boxes)
+    half = (sides[:, 2:] - sides[:, :2]) / 2
+    cell = size[0] * CELL / seen.shape[2]
+    within = _coverage(sides / cell, seen.shape[2:])
+    frame = _coverage(torch.cat([sides[:, :2] - half, sides[:, 2:] + half], dim=1) / cell, seen.shape[2:]) - within
+    means = [
+        torch.einsum("nchw,nhw->nc", centred, share) / share.sum(dim=(1, 2)).clamp_min(1e-3)[:, None]
+        for share in (within, frame)
+    ]
+    direction = functional.normalize(means[0] - means[1], dim=1)
+    coarse = torch.einsum("nc,nchw->nhw", direction, functional.normalize(centred, dim=1))[:, None]
+    return functional.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _coverage(boxes: torch.Tensor, cells: tuple[int, ...]) -> torch.Tensor:
+    """Return (N, h, w): the share of each cell that lies in a box, whose sides are given in cells."""
+    shares = []
+    for axis, count in ((1, cells[0]), (0, cells[1])):
+        start = torch.arange(count, dtype=torch.float32, device=boxes.device)
+        low, high = boxes[:, axis, None], boxes[:, axis + 2, None]
+        shares.append((torch.minimum(high, start + 1) - torch.maximum(low, start)).clamp(0, 1))
+    return shares[0][:, :, None] * shares[1][:, None, :]
+
+
+def _box_plane(boxes: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
     x0, y0, x1, y1 = (side[:, None, None] / CELL for side in boxes.unbind(dim=1))
     inside = (columns >= x0) & (columns <= x1) & (rows >= y0) & (rows <= y1)
-    return torch.where(inside, BOX_INSIDE, BOX_OUTSIDE)
+    return torch.where(inside, content, BOX_OUTSIDE)
 
 
 def draw_one(

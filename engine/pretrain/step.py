@@ -108,7 +108,7 @@ class _Part:
         if not boxed:
             self._labels = torch.ones(count, 1, dtype=torch.int64, device=device)
         self._previous: torch.Tensor | None = None
-        self._seen = None if boxed else embeddings.repeat_interleave(count // len(embeddings), dim=0)
+        self._seen = embeddings.repeat_interleave(count // len(embeddings), dim=0)
         self._aid: torch.Tensor | float = 0.0
         self.losses: list[torch.Tensor] = []
         self.ious: list[torch.Tensor] = []
@@ -123,8 +123,8 @@ class _Part:
                 self._sam, self._embeddings, self._points, self._labels, self._boxes, planes, self._window
             )
         single_click = self._points.shape[1] == 1 and self._boxes is None
-        if single_click and self._seen is not None:
-            self._aid = self._teach_likeness(self._seen, size)
+        if not self.losses:
+            self._aid = self._teach_likeness(planes[:, 0])
         answers = slice(1, 4) if single_click else slice(0, 1)
         answer = self._score(logits[:, answers].float(), predicted[:, answers].float())
         points, labels = correction_clicks(answer, self._targets, rng)
@@ -132,10 +132,18 @@ class _Part:
         self._labels = torch.cat([self._labels, labels], dim=1)
         self._previous = None if rng.random() < _FORGET else answer
 
-    def _teach_likeness(self, embeddings: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Return (N,) losses of the likeness to the click, taken as an answer: embeddings alike within an object."""
-        logits = LIKENESS_LOGIT * likeness(embeddings, self._points, self._labels, size)
-        return LIKENESS_WEIGHT * dice(logits, self._targets) * self.known
+    def _teach_likeness(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return (N,) losses of what the first prompt's embedding alone says, taken as an answer.
+
+        So embeddings come to be alike within an object and unlike around it.
+
+        Args:
+            planes: (N, h, w) mask prompts as drawn; those of clicks have the bump, which is left out here.
+        """
+        if not self.boxed:
+            size = (planes.shape[-2], planes.shape[-1])
+            planes = LIKENESS_LOGIT * likeness(self._seen, self._points, self._labels, size)
+        return LIKENESS_WEIGHT * dice(planes, self._targets) * self.known
 
     def _score(self, logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
         """Keep loss and figures of (N, K, h, w) answers; return the (N, h, w) answer of the highest predicted IoU."""

@@ -11,6 +11,7 @@ from samtune.models.prompt_mask import (
     CLICK_LOGIT,
     CLIP_LOGIT,
     LIKENESS_LOGIT,
+    contrast,
     draw_one,
     draw_prompts,
 )
@@ -151,3 +152,23 @@ def test_a_winding_way_is_followed() -> None:
             embedding[0, :, row, column] = torch.tensor([3.0, 0.0, 0.0, 0.0])
     plane = draw_prompts(SIZE, torch.tensor([[[8.0, 8.0]]]), torch.tensor([[1]]), embeddings=embedding)[0, 0]
     assert plane[9, 2].item() > 2
+
+
+def test_a_box_holds_what_differs_from_its_surroundings() -> None:
+    embedding = torch.zeros(1, 4, 8, 8)
+    embedding[0, 0] = 3.0
+    embedding[0, :, 2:6, 2:4] = torch.tensor([0.0, 3.0, 0.0, 0.0])[:, None, None]
+    box = torch.tensor([[32.0, 32.0, 96.0, 96.0]])
+    plane = draw_prompts(SIZE, NO_POINTS, NO_LABELS, box, embeddings=embedding)[0, 0]
+    assert plane[9:23, 9:15].min() > BOX_INSIDE + 2
+    assert plane[9:23, 19:23].max() < 0
+    assert (plane[:, :8] == BOX_OUTSIDE).all()
+    assert (plane[:, 24:] == BOX_OUTSIDE).all()
+
+
+def test_a_small_box_counts_the_cells_it_touches_by_their_share() -> None:
+    embedding = halves()
+    found = contrast(embedding, torch.tensor([[60.0, 50.0, 66.0, 56.0]]), SIZE)
+    assert found.isfinite().all()
+    assert found.abs().max() <= 1.0001
+    assert contrast(embedding, torch.full((1, 4), float("nan")), SIZE).abs().max() == 0
