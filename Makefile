@@ -31,7 +31,7 @@ setup-engine: setup-system
 	@bash .ci/setup-engine
 
 demo: setup ## Click objects in a real QGIS with the sample imagery; results in build/demo
-	@$(QGIS_PY) tests/qgis/run_in_qgis.py --code docs/demo/demo.py --visible auto --timeout 600 $(ARGS)
+	@$(QGIS_PY) tests/qgis/run_in_qgis.py --code docs/demo/demo.py --visible auto --timeout 600 -- $(ARGS)
 
 test: test-engine test-qgis ## All tests
 
@@ -58,7 +58,7 @@ package: ## Write the plugin zip of the current commit to dist/
 	@bash .ci/package dist/samtune-$(VERSION).zip
 
 bench: setup ## Measure clicks: see benchmarks/
-	@$(QGIS_PY) tests/qgis/run_in_qgis.py --code benchmarks/click.py --timeout 900 $(ARGS)
+	@$(QGIS_PY) tests/qgis/run_in_qgis.py --code benchmarks/click.py --timeout 900 -- $(ARGS)
 
 run: setup ## QGIS with the plugin from this checkout, in a throw-away profile, with the sample project
 	@$(QGIS_PY) tests/qgis/run_in_qgis.py --interactive docs/sample/sample.qgs $(ARGS)

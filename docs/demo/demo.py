@@ -20,6 +20,7 @@ from pathlib import Path
 
 from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QEventLoop, Qt, QTimer
+from qgis.PyQt.QtGui import QImage
 from qgis.PyQt.QtWidgets import QAction, QApplication, QDockWidget, QFileDialog, QToolBar
 from qgis.utils import iface, plugins
 
@@ -34,6 +35,8 @@ from measure import make_whole, measure  # noqa: E402 - likewise
 LANDSAT = "landsat_raleigh"
 NEON = "neon_osbs"
 OUTPUT = OUT / "polygons.gpkg"
+README_IMAGES = ROOT / "docs" / "images"
+README_WIDTH = 1200
 IMAGES = ("00-start", "01-hover", "02-click", "03-corrected", "04-box", "05-trees", "06-result")
 
 
@@ -279,6 +282,16 @@ class Demo:
         self.images.append(name)
 
 
+def update_readme_images() -> None:
+    """Put this run's screenshots into docs/images, small and with a palette (``make demo ARGS=--update-images``)."""
+    for name in IMAGES:
+        picture = QImage(str(OUT / f"{name}.png")).scaledToWidth(
+            README_WIDTH, Qt.TransformationMode.SmoothTransformation
+        )
+        few_colours = picture.convertToFormat(QImage.Format.Format_Indexed8, Qt.ImageConversionFlag.DiffuseDither)
+        few_colours.save(str(README_IMAGES / f"{name}.png"))
+
+
 def main() -> int:
     """Run the demonstration and say what was made.
 
@@ -317,6 +330,8 @@ def main() -> int:
     for polygon in polygons:
         print("  {prompt:9} {raster:22} {area_m2:12.1f} m2   predicted IoU {score:.2f}".format(**polygon))
     print(f"{len(demo.images)} screenshots and summary.json in {os.path.relpath(OUT)}/")
+    if not problem and "--update-images" in sys.argv:
+        update_readme_images()
     print(f"FAILED: {problem}" if problem else "All steps succeeded.")
     return int(bool(problem))
 
