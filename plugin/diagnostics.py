@@ -61,6 +61,7 @@ def _engine_lines(session: Session) -> list[str]:
         f"device: {info.device} ({info.device_reason}), {info.threads} threads",
         "packages: " + ", ".join(f"{name} {version}" for name, version in sorted(info.versions.items())),
         f"log file: {info.log_file or 'none'}",
+        *[f"warning: {warning}" for warning in info.warnings],
     ]
     for name, folder in (("models", info.models_dir), ("store", info.store_dir)):
         lines.append(f"{name}: {folder}, {_free(folder)}")

@@ -12,11 +12,12 @@ from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QBuffer, QIODevice, Qt
 from qgis.PyQt.QtGui import QImage
 from qgis.PyQt.QtTest import QSignalSpy, QTest
-from qgis.PyQt.QtWidgets import QAction, QLabel, QWidget
+from qgis.PyQt.QtWidgets import QAction, QFileDialog, QLabel, QWidget
 from samtune.engine.messages import EngineInfo, Prompt
 from samtune.plugin.session import Busy, EngineState, NoticeLevel, Outline, Session, StretchMode
 from samtune.plugin.status import Action
 from samtune.ui.dock import SamTuneDock
+from samtune.ui.model_box import device_name
 from samtune.ui.outline_box import area_text
 from samtune_test_support import CROP, engine_info, found, model_info, sent, spin, square
 
@@ -101,6 +102,39 @@ def test_missing_model_can_be_downloaded_or_loaded(dock: SamTuneDock, ready_sess
     ready_session.set_models((model_info(), model_info("vit_b")))
     assert dock.prompt_button.isEnabled()
     assert not dock.model_box.download_action.isEnabled()
+
+
+def test_a_weight_file_is_chosen_for_the_model_shown(
+    dock: SamTuneDock, ready_session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = iter(["", "/media/usb/sam.pth"])
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_arguments: (next(chosen), ""))
+    wanted = QSignalSpy(dock.model_box.import_wanted)
+    ready_session.set_model("vit_b")
+    dock.model_box.import_action.trigger()
+    assert len(wanted) == 0, "a change of mind"
+    dock.model_box.import_action.trigger()
+    assert wanted[0] == ["vit_b", "/media/usb/sam.pth"]
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("cpu", "the processor (CPU)"),
+        ("cuda:1", "the graphics card (CUDA) 1"),
+        ("mps", "the Apple graphics unit (MPS)"),
+        ("xpu", "xpu"),
+    ],
+)
+def test_device_name(device: str, text: str) -> None:
+    assert device_name(device) == text
+
+
+def test_opening_the_group_asks_for_the_thumbnail(dock: SamTuneDock, ready_session: Session) -> None:
+    wanted = QSignalSpy(dock.raster_box.thumbnail_wanted)
+    dock.raster_box.source_group.setCollapsed(False)
+    dock.raster_box.source_group.setCollapsed(True)
+    assert [list(arguments) for arguments in wanted] == [[True], [False]]
 
 
 def test_encoding_shows_progress_after_a_moment_and_can_be_cancelled(dock: SamTuneDock, ready_session: Session) -> None:
