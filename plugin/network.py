@@ -19,7 +19,7 @@ def proxy_url(address: str) -> str:
         address: URL.
 
     Returns:
-        ``http://user:password@host:port``, percent-encoded.
+        Its URL, with user and password where QGIS has them, percent-encoded.
     """
     factory = QgsNetworkAccessManager.instance().proxyFactory()
     found = factory.queryProxy(QNetworkProxyQuery(QUrl(address))) if factory is not None else []
