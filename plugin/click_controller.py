@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from qgis.core import QgsPointXY
-from qgis.PyQt.QtCore import QObject, QTimer
+from qgis.PyQt.QtCore import QObject
 
-from ..engine.messages import (
-    Empty,
-    Method,
-    Prompt,
-    SegmentParams,
-    SegmentResult,
-)
+from ..engine.messages import Prompt
 from ..models.errors import PromptError, SamTuneError
 from .hover import HoverPreview
-from .latest_request import LatestRequest, Service
-from .map_frame import MapFrame, auto_level, from_wkb_hex
+from .latest_request import Service
+from .map_frame import MapFrame
+from .outline_asker import OutlineAsker
 from .raster_opener import RasterOpener
-from .session import Box, NoticeLevel, Outline, Session, Step
+from .session import Box, NoticeLevel, Session, Step
 from .thumbnail import Thumbnail
-
-MAX_RAISES = 2
-"""How often an object that reaches over its crop is asked for again, one level coarser."""
-
-SLIDER_DELAY_MS = 60
 
 Accept = Callable[[], bool]
 
 
 class ClickController(QObject):
-    """Sends what the session holds to the engine and puts the answers into the session.
+    """Takes clicks, boxes, undo and accept, and sees to it that the engine hears of them when it can.
 
-    At most one ``segment`` request is under way: prompts that come meanwhile go together in the next one, because the
-    encoding under way is needed for them as well. No prompt is lost to waiting: those given while the raster is being
-    opened are sent once it is open, and what is done while an outline waits to be kept is done after that.
+    Nothing is lost to waiting: prompts given while the raster is being opened are sent once it is open, and what is
+    done while an outline waits to be kept is done after that.
     """
 
     def __init__(self, session: Session, service: Service, frame: MapFrame, parent: QObject | None = None) -> None:
@@ -50,33 +38,24 @@ class ClickController(QObject):
         """
         super().__init__(parent)
         self._session = session
-        self._service = service
         self._frame = frame
         self._opener = RasterOpener(session, service, self)
-        self._segment = LatestRequest(service, session, "segment", self.tr("Looking at the image…"))
+        self._asker = OutlineAsker(session, service, self)
         self._thumbnail = Thumbnail(session, service, self)
         self.hover = HoverPreview(session, service, frame, self.level_at, self)
-        self._level: int | None = None
-        self._screen_pixel = 0.0
-        self._raises = 0
-        self._answered: tuple[Step, ...] = ()
-        self._outdated = False
         self._accept_when_done = False
         self._held: list[Callable[[], object]] = []
         self._accept: Accept | None = None
-        self._slider_timer = QTimer(self)
-        self._slider_timer.setSingleShot(True)
-        self._slider_timer.setInterval(SLIDER_DELAY_MS)
-        self._slider_timer.timeout.connect(self.request_outline)
         self._opener.opened.connect(self._on_opened)
-        self._opener.failed.connect(self._drop_unanswered)
+        self._opener.failed.connect(self._asker.drop_unanswered)
+        self._asker.settled.connect(self._on_settled)
+        self._asker.dropped.connect(self._hold_no_more)
         self.hover.preparing.connect(self._opener.stop_warming)
         session.layer_changed.connect(self._on_layer_changed)
         session.source_changed.connect(self.open_raster)
         session.style_changed.connect(self._on_style_changed)
         session.model_changed.connect(self._on_model_changed)
         session.level_changed.connect(self._on_level_changed)
-        session.options_changed.connect(self._slider_timer.start)
 
     def set_accept(self, accept: Accept) -> None:
         """Set what writes the current outline; it returns whether it did."""
@@ -86,15 +65,14 @@ class ClickController(QObject):
 
     def open_raster(self) -> None:
         """Open the session's layer in the engine, with its bands and stretch."""
-        self._segment.cancel()
+        self._asker.cancel()
         self._thumbnail.cancel()
         self.hover.stop()
         self._opener.open()
 
     def _on_opened(self) -> None:
         self._session.set_thumbnail(b"")
-        if self._session.steps:
-            self.request_outline()
+        self._asker.request()
 
     def _on_style_changed(self) -> None:
         if self._opener.is_outdated():
@@ -167,14 +145,11 @@ class ClickController(QObject):
             self._held.pop()
             return
         self._accept_when_done = False
-        if not session.steps:
-            return
-        session.set_steps(session.steps[:-1])
-        if session.steps:
-            self._answered = session.steps
-            self.request_outline()
-        else:
+        if len(session.steps) == 1:
             self.clear()
+        elif session.steps:
+            session.set_steps(session.steps[:-1])
+            self._asker.step_taken_back()
 
     def clear(self) -> None:
         """Give up the object under way."""
@@ -191,7 +166,7 @@ class ClickController(QObject):
         if self._held:
             self._held.append(self.accept)
             return False
-        if self._answer_due():
+        if self.answer_due:
             self._accept_when_done = True
             return False
         if session.outline is None:
@@ -204,17 +179,16 @@ class ClickController(QObject):
 
     def cancel(self) -> None:
         """Stop whatever is under way, as the user asked."""
-        busy_with_outline = self._answer_due()
+        was_due = self.answer_due
         self._opener.cancel()
-        self._segment.cancel()
+        self._asker.cancel()
         self._thumbnail.cancel()
         self.hover.pause()
-        if busy_with_outline:
-            self._drop_unanswered()
+        if was_due:
+            self._asker.drop_unanswered()
 
     def stop(self) -> None:
         """Drop all requests; for unloading."""
-        self._slider_timer.stop()
         self._forget_object()
         self._opener.cancel()
         self._thumbnail.cancel()
@@ -232,45 +206,15 @@ class ClickController(QObject):
         session = self._session
         if session.layer is None:
             return session.fixed_level or 0
-        return self._level_for(self._frame.screen_pixel(point, session.layer.crs()))
+        return self._asker.level_for(self._frame.screen_pixel(point, session.layer.crs()))
 
-    def _level_for(self, screen_pixel: float) -> int:
-        raster, fixed = self._session.raster, self._session.fixed_level
-        if raster is None:
-            return fixed or 0
-        if fixed is not None:
-            return max(raster.min_level, min(fixed, raster.max_level))
-        return auto_level(screen_pixel, raster)
+    @property
+    def answer_due(self) -> bool:
+        """Return whether the session's prompts still wait for their outline."""
+        unanswered = bool(self._session.steps) and not self._asker.all_answered
+        return self._asker.busy or (unanswered and self._opener.busy)
 
     # --- the outline ------------------------------------------------------------------------------------------------
-
-    def request_outline(self) -> None:
-        """Ask for the outline of the session's prompts, now or once the request under way has answered."""
-        session = self._session
-        self._slider_timer.stop()
-        if not session.steps or session.raster is None:
-            return
-        if self._level is None:
-            self._level = self._level_for(self._screen_pixel)
-        if self._segment.busy:
-            self._outdated = True
-            return
-        self._outdated = False
-        steps = session.steps
-        params = SegmentParams(
-            raster=session.raster.spec,
-            model=session.model,
-            level=self._level,
-            points=session.points,
-            box=session.box,
-            outline=session.outline_options(self._level),
-        )
-        self._segment.send(
-            Method.SEGMENT,
-            params,
-            lambda result: self._on_outline(cast("SegmentResult", result), steps, params),
-            self._on_segment_failed,
-        )
 
     def _add_step(self, step: Step, at: QgsPointXY) -> None:
         session = self._session
@@ -278,11 +222,10 @@ class ClickController(QObject):
             return
         if not session.steps:
             try:
-                self._screen_pixel = self._frame.screen_pixel(at, session.layer.crs())
+                self._asker.begin(self._frame.screen_pixel(at, session.layer.crs()))
             except PromptError as error:
                 self._report(error)
                 return
-            self._level, self._raises, self._answered = None, 0, ()
         self._opener.stop_warming()
         self._thumbnail.cancel()
         self.hover.resume()
@@ -290,69 +233,23 @@ class ClickController(QObject):
         session.add_step(step)
         if session.raster is None and not self._opener.busy:
             self.open_raster()
-        self.request_outline()
-
-    def _answer_due(self) -> bool:
-        """Return whether the session's prompts still wait for their outline."""
-        session = self._session
-        unanswered = bool(session.steps) and session.steps != self._answered
-        return self._segment.busy or self._slider_timer.isActive() or (unanswered and self._opener.busy)
+        self._asker.request()
 
     def _hold(self, act: Callable[[], object]) -> bool:
         """Put something off until the accepted outline has been kept: it belongs to the next object."""
+        if not self.answer_due:
+            self._hold_no_more()  # the answer was lost with an engine that was ended on purpose
         if self._accept_when_done:
             self._held.append(act)
         return self._accept_when_done
 
-    def _on_outline(self, result: SegmentResult, steps: tuple[Step, ...], sent: SegmentParams) -> None:
-        session = self._session
-        self._answered = steps
-        raised = session.outline is not None and result.level > session.outline.result.level and self._raises > 0
-        if result.empty is Empty.NONE:
-            session.set_crop(result.crop, result.level)
-            session.set_outline(Outline(from_wkb_hex(result.wkb), result, sent))
-        elif raised and session.outline is not None:
-            self._level = session.outline.result.level
-        else:
-            session.set_crop(result.crop, result.level)
-            session.set_outline(None, result.message or self.tr("Nothing found here. Click elsewhere or zoom in."))
-        if self._outdated:
-            self.request_outline()
-        elif not self._raise_level(result):
-            self._thumbnail.refresh()
-            self._accept_if_waiting()
-
-    def _raise_level(self, result: SegmentResult) -> bool:
-        raster = self._session.raster
-        if raster is None or self._level is None or self._session.fixed_level is not None:
-            return False
-        if not result.touches_edge or result.empty is not Empty.NONE:
-            return False
-        if self._raises >= MAX_RAISES or result.level >= raster.max_level:
-            return False
-        self._raises += 1
-        self._level = result.level + 1
-        self.request_outline()
-        return True
-
-    def _on_segment_failed(self, error: SamTuneError) -> None:
-        self._drop_unanswered()
-        self._report(error)
-
-    def _drop_unanswered(self) -> None:
-        session = self._session
-        self._outdated = self._accept_when_done = False
+    def _hold_no_more(self) -> None:
+        self._accept_when_done = False
         self._held.clear()
-        if session.outline is not None:
-            self._level = session.outline.result.level
-        kept = 0
-        for step, answered in zip(session.steps, self._answered):
-            if step != answered:
-                break
-            kept += 1
-        session.set_steps(session.steps[:kept])
-        if not session.steps:
-            session.reset_object()
+
+    def _on_settled(self) -> None:
+        self._thumbnail.refresh()
+        self._accept_if_waiting()
 
     def _accept_if_waiting(self) -> None:
         if not self._accept_when_done:
@@ -368,27 +265,22 @@ class ClickController(QObject):
             act()
 
     def _forget_object(self) -> None:
-        self._segment.cancel()
+        self._asker.forget()
         self._thumbnail.cancel()
-        self._slider_timer.stop()
-        self._held.clear()
-        self._level, self._raises, self._answered = None, 0, ()
-        self._outdated = self._accept_when_done = False
+        self._hold_no_more()
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
     def _on_model_changed(self) -> None:
-        self._segment.cancel()
+        self._asker.cancel()
         self.hover.stop()
-        self.request_outline()
+        self._asker.request()
 
     def _on_level_changed(self) -> None:
         session = self._session
         self.hover.stop()
         if session.fixed_level is not None and session.raster is not None and session.steps:
-            self._segment.cancel()
-            self._level = max(session.raster.min_level, min(session.fixed_level, session.raster.max_level))
-            self.request_outline()
+            self._asker.request_at(self._asker.level_for(0.0))
 
     def _to_raster(self, point: QgsPointXY) -> QgsPointXY | None:
         layer = self._session.layer

@@ -582,6 +582,28 @@ def test_a_kept_click_is_taken_back_by_undo(
     assert service.of(Method.SEGMENT) == []
 
 
+def test_undo_of_kept_clicks_leaves_the_rest_waiting(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_raster(None)
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.add_point(on_map(32.0, 40.0), True)
+    controller.undo()
+    assert controller.answer_due
+    service.last(Method.OPEN).on_error(RasterError("It is damaged. Repair it."))
+    assert ready_session.steps == (), "what was not answered does not stay"
+
+
+def test_clicks_are_not_held_for_an_answer_that_went_with_its_engine(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    controller.add_point(on_map(30.0, 40.0), True)
+    controller.accept()
+    service.last(Method.SEGMENT).on_error(CancelledByUser())
+    controller.add_point(on_map(32.0, 40.0), True)
+    assert len(params(service).points) == 2
+
+
 def test_loading_the_model_makes_way_for_a_click_and_for_encoding_ahead(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:

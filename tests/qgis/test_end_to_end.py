@@ -130,10 +130,10 @@ def test_an_engine_killed_during_a_click_is_one_message_and_the_next_click_works
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)  # so that the click is under way for certain
     box(window)
-    assert bench.controller._segment.busy
+    assert bench.controller.answer_due
     os.kill(pid, signal.SIGKILL)
     wait(lambda: bench.session.engine_state is EngineState.FAILED, "the news of its death")
-    wait(lambda: not bench.controller._segment.busy, "the click to fail")
+    wait(lambda: not bench.controller.answer_due, "the click to fail")
     QTest.qWait(200)
     assert len(errors) == 1, errors
     assert bench.session.steps == ()
@@ -148,7 +148,7 @@ def test_a_click_is_answered_and_the_thumbnail_shows_its_crop(bench: Workbench, 
     bench.dock.raster_box.source_group.setCollapsed(False)
     middle = QPoint(window.canvas.width() // 2, window.canvas.height() // 2)
     click(window.canvas, middle)
-    wait(lambda: not bench.controller._segment.busy, "an answer")
+    wait(lambda: not bench.controller.answer_due, "an answer")
     assert bench.session.outline is not None or bench.session.finding, "an outline, or why there is none"
     wait(lambda: bench.session.thumbnail.startswith(b"\x89PNG"), "the thumbnail")
     assert not bench.dock.raster_box.thumbnail.pixmap().isNull()
