@@ -11,11 +11,14 @@ from qgis.PyQt.QtCore import QT_VERSION_STR
 
 from .session import Session
 from .settings import PluginSettings
+from .status import size_text
 
 LAST_LOG_LINES = 40
 
 
-def diagnostics_text(session: Session, settings: PluginSettings, version: str, log_tail: str) -> str:
+def diagnostics_text(
+    session: Session, settings: PluginSettings, version: str, log_tail: str, memory_bytes: int = 0
+) -> str:
     """Write the report. It names folders of this machine but no layer contents, passwords or project names.
 
     Args:
@@ -23,6 +26,7 @@ def diagnostics_text(session: Session, settings: PluginSettings, version: str, l
         settings: the plugin's settings.
         version: of the plugin.
         log_tail: the engine's last output.
+        memory_bytes: what the engine uses; 0 when unknown.
 
     Returns:
         Plain text of many lines.
@@ -32,6 +36,7 @@ def diagnostics_text(session: Session, settings: PluginSettings, version: str, l
         f"{platform.platform()}, {platform.machine()}",
         f"engine: {session.engine_state.value} {session.engine_text}".rstrip(),
         *_engine_lines(session),
+        f"engine memory: {size_text(memory_bytes) if memory_bytes else 'unknown'}",
         f"settings: device {settings.device.value()}, threads {settings.threads.value()}, "
         f"interpreter {settings.engine_interpreter.value() or 'managed by the plugin'}, "
         f"mirror {'set' if settings.download_mirror.value() else 'none'}",

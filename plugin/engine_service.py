@@ -129,6 +129,14 @@ class EngineService(QObject):
         """Return the last lines that the newest engine wrote, also after its end."""
         return self._engine.log_tail if self._engine is not None else ""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Return the memory that the engine last said it uses; 0 when there is none."""
+        engine = self._engine
+        if engine is None or not engine.alive() or engine.last_heartbeat is None:
+            return 0
+        return engine.last_heartbeat.rss_bytes
+
     def start(self) -> None:
         """Start the engine if it does not run, so that the first request need not wait for it."""
         self._ensure_engine()

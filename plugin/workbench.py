@@ -130,7 +130,8 @@ class Workbench(QObject):
 
     def copy_diagnostics(self) -> None:
         """Put the diagnostics report on the clipboard."""
-        text = diagnostics_text(self.session, self._settings, plugin_version(), self.service.log_tail)
+        service = self.service
+        text = diagnostics_text(self.session, self._settings, plugin_version(), service.log_tail, service.memory_bytes)
         QGuiApplication.clipboard().setText(text)
         self.session.notify(NoticeLevel.INFO, self.tr("Diagnostics copied. Paste them into your report."))
 

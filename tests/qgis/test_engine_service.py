@@ -107,6 +107,17 @@ def test_a_request_starts_the_engine_and_comes_back_on_the_main_thread(make: Mak
     assert announced == ["loaded"], "progress of a request is for whoever made it"
 
 
+def test_the_memory_of_a_running_engine_is_known(make: Make) -> None:
+    service = make()
+    assert service.memory_bytes == 0
+    outcome = Outcome()
+    outcome.ask(service, Method.WARM_UP, WarmUpParams("work:20000"))
+    wait_until(lambda: service.memory_bytes)
+    assert 1e6 < service.memory_bytes < 1e11
+    service.stop()
+    assert service.memory_bytes == 0
+
+
 def test_errors_arrive_as_what_they_are(make: Make) -> None:
     service = make()
     outcome = Outcome()

@@ -42,7 +42,7 @@ class FakeService(QObject, ScriptedService):
         QObject.__init__(self, parent)
         ScriptedService.__init__(self)
         self.state_changed, self.starting, self.info = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
-        self.log_tail, self.state = "last words", None
+        self.log_tail, self.state, self.memory_bytes = "last words", None, 3 << 29
         self.ended = False
 
     def configure(self, config: object) -> None: ...
@@ -222,7 +222,7 @@ def test_diagnostics_go_to_the_clipboard(at_work: SamTunePlugin) -> None:
     bench = at_work.workbench
     bench.dock.diagnostics_action.trigger()
     text = QApplication.clipboard().text()
-    for part in ("SamTune", "QGIS", "100 x 80", "last words", "model tiny: present"):
+    for part in ("SamTune", "QGIS", "100 x 80", "last words", "memory: 1.5 GiB", "model tiny: present"):
         assert part in text
 
 
