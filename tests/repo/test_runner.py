@@ -100,3 +100,13 @@ def test_a_display_of_the_user_is_used_when_allowed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DISPLAY", ":77")
     with runner.display("auto") as env:
         assert env["DISPLAY"] == ":77"
+
+
+@pytest.mark.skipif(shutil.which("qgis") is None, reason="needs QGIS")
+def test_without_a_display_there_is_nothing_to_try_by_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert runner.main(["--interactive"]) == 1
+    assert "make demo" in capsys.readouterr().err
