@@ -246,10 +246,12 @@ class Prompt:
 class OutlineOptions:
     """How logits become a polygon. Lengths in raster CRS units, areas in their square.
 
+    Where the CRS is geographic, a length is the side of a square of that many square degrees, in every direction.
+
     Attributes:
         simplify: largest distance by which simplification may move the outline; 0 keeps every vertex.
-        min_hole: holes with less area are filled.
-        min_part: parts with less area are dropped, unless the object would vanish.
+        min_hole: holes with less area are filled, unless a negative click lies in them.
+        min_part: parts with less area are dropped, unless a positive click lies in them or the object would vanish.
     """
 
     simplify: float = 0.0

@@ -44,6 +44,22 @@ class InputPrompts:
     box: tuple[float, float, float, float] | None = None
 
 
+@dataclass(frozen=True)
+class Clicks:
+    """Prompts that cleaning must not overrule.
+
+    Attributes:
+        prompts: of the object.
+        reach: input pixels by which a click may miss the part or hole it means.
+    """
+
+    prompts: InputPrompts
+    reach: float = 0.0
+
+
+NO_CLICKS = Clicks(InputPrompts(np.zeros((0, 2)), np.zeros((0, 2))))
+
+
 def trace(logits: NDArray[np.float32], size: int) -> MultiPolygon:
     """Trace the zero line of logits.
 
@@ -144,42 +160,65 @@ def select_parts(outline: MultiPolygon, prompts: InputPrompts, cell: float) -> M
     return MultiPolygon(list(parts[main]))
 
 
-def to_map(outline: MultiPolygon, frame: CropFrame, options: OutlineOptions) -> MultiPolygon:
-    """Bring an outline to the ground and clean it there.
+def to_map(
+    outline: MultiPolygon,
+    frame: CropFrame,
+    options: OutlineOptions,
+    clicks: Clicks = NO_CLICKS,
+    aspect: float = 1.0,
+) -> MultiPolygon:
+    """Clean an outline and bring it to the ground.
 
     Args:
         outline: in input pixels.
         frame: the crop.
         options: lengths in raster CRS units, areas in their square.
+        clicks: a part that a positive one means is not dropped, a hole that a negative one means is not filled.
+        aspect: ground length of a unit of x in units of y: the cosine of the latitude where the CRS is geographic.
 
     Returns:
         A valid MultiPolygon in the raster's CRS with counter-clockwise shells; empty only if the outline was.
     """
     if outline.is_empty:
         return outline
-    ground = shapely.transform(outline, frame.to_map)
-    ground = _polygonal(_fill_holes(_drop_parts(ground, options.min_part), options.min_hole))
+    square = (frame.raster.pixel_size * frame.crop.scale) ** 2
+    kept = _drop_parts(outline, options.min_part / square, clicks)
+    kept = _polygonal(_fill_holes(kept, options.min_hole / square, clicks))
+    ground = _polygonal(shapely.transform(kept, frame.to_map))
     if options.simplify > 0:
-        simple = _polygonal(shapely.simplify(ground, options.simplify, preserve_topology=True))
+        # On a plane where a unit is as long in every direction and areas are as they were.
+        plane = np.array([np.sqrt(aspect), 1.0 / np.sqrt(aspect)])
+        simple = shapely.simplify(shapely.transform(ground, lambda xy: xy * plane), options.simplify)
+        simple = _polygonal(shapely.transform(simple, lambda xy: xy / plane))
         ground = simple if not simple.is_empty else ground
     return shapely.orient_polygons(ground)
 
 
-def _drop_parts(outline: MultiPolygon, least: float) -> MultiPolygon:
-    """Drop small parts; the largest stays whatever its size."""
+def _drop_parts(outline: MultiPolygon, least: float, clicks: Clicks) -> MultiPolygon:
+    """Drop small parts; the largest stays whatever its size, and so do those that were clicked."""
     parts = np.array(shapely.get_parts(outline))
     area = shapely.area(parts)
     keep = area >= least
     keep[np.argmax(area)] = True
-    return MultiPolygon(list(parts[keep]))
+    return MultiPolygon(list(parts[keep | _meant(parts, clicks.prompts.positive, clicks.reach)]))
 
 
-def _fill_holes(outline: MultiPolygon, least: float) -> MultiPolygon:
+def _fill_holes(outline: MultiPolygon, least: float, clicks: Clicks) -> MultiPolygon:
+    """Fill small holes; those that were clicked away stay."""
     filled = []
     for part in shapely.get_parts(outline):
-        holes = [ring for ring in part.interiors if shapely.area(Polygon(ring)) >= least]
-        filled.append(Polygon(part.exterior, holes))
+        holes = np.array([Polygon(ring) for ring in part.interiors], object)
+        if len(holes):
+            holes = holes[(shapely.area(holes) >= least) | _meant(holes, clicks.prompts.negative, clicks.reach)]
+        filled.append(Polygon(part.exterior, [hole.exterior for hole in holes]))
     return MultiPolygon(filled)
+
+
+def _meant(polygons: NDArray[np.object_], points: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:
+    """Tell which polygons a point lies in, or misses by no more than a reach."""
+    if not len(points):
+        return np.zeros(len(polygons), bool)
+    return np.asarray(shapely.dwithin(polygons[:, None], shapely.points(points)[None, :], reach).any(axis=1))
 
 
 def _polygonal(geometry: BaseGeometry) -> MultiPolygon:

@@ -6,9 +6,10 @@ Requests are stateless; what is remembered between them (open rasters, embedding
 from __future__ import annotations
 
 import base64
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ..models.errors import RasterError
 from . import outlines
 from .crops import Crop, CropFrame, crop_at
+from .ground import aspect
 from .messages import (
     Empty,
     OutlineOptions,
@@ -82,6 +84,18 @@ class _Work:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def counting_check(self, message: str, start: float, end: float, steps: int) -> Callable[[], None]:
+        """Return a check for a cancel, to be called before each of ``steps`` steps, that reports how far they are."""
+        begun = itertools.count()
+
+        def check() -> None:
+            self.progress.check()
+            done = next(begun)
+            if done:
+                self.progress.report(start + (end - start) * min(done / max(steps, 1), 1.0), message)
+
+        return check
 
 
 class Segmenter:
@@ -246,8 +260,10 @@ class Segmenter:
         check_on_data(picture.valid, prompts)
         if not picture.valid.any():
             raise RasterError("The raster has no data here. Go to a part of it that has.")
-        with work.step("encode", 0.2, "Encoding this part of the raster (once per place)"):
-            embedding = work.model.encode(picture.image, picture.valid, work.progress.check)
+        message = "Encoding this part of the raster (once per place)"
+        with work.step("encode", 0.2, message):
+            check = work.counting_check(message, 0.2, 0.9, work.model.encoder_steps)
+            embedding = work.model.encode(picture.image, picture.valid, check)
         fresh = StoredCrop(embedding, None if picture.valid.all() else picture.valid)
         self._store.put(key, fresh)
         return _Found(fresh, "encoder", key.digest)
@@ -316,7 +332,9 @@ def _outline(answer: Answer, found: _Found, place: Place, work: _Work, options: 
     with work.step("outline", 0.95, "Tracing the outline"):
         traced = outlines.clip_to_valid(outlines.trace(answer.logits, size), frame, found.crop.valid)
         kept = outlines.select_parts(traced, prompts, cell)
-        ground = outlines.to_map(kept, frame, options)
+        flat = aspect(work.source.info.crs_wkt, float(np.mean([y for _, y in frame.corners])))
+        clicks = outlines.Clicks(prompts, outlines.CLICK_TOLERANCE * cell)
+        ground = outlines.to_map(kept, frame, options, clicks, flat)
     if ground.is_empty:
         return _without_outline(Empty.NOTHING, place, work, found.source, _why(Doubt.EMPTY, place.prompts))
     return SegmentResult(

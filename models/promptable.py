@@ -84,6 +84,11 @@ class PromptableModel:
         speed_up(self.network.image_encoder)
         self._prompt_encoders: dict[tuple[int, int], tuple[PromptEncoder, torch.Tensor]] = {}
 
+    @property
+    def encoder_steps(self) -> int:
+        """How often :meth:`encode` calls its ``check``."""
+        return len(self.network.image_encoder.blocks) + 1
+
     @torch.inference_mode()
     def encode(
         self,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -16,6 +17,7 @@ from .. import console
 from ..cli import Subparsers
 from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
+from ..ground import metres_per_unit
 from ..messages import Empty, OutlineOptions, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
 from ..model_service import ModelService
 from ..provenance import prompt_kind, raster_name
@@ -51,6 +53,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "segment",
         help="segment objects of a raster by points and boxes",
         description="Outline one object of a raster by points and a box, and write it to a GeoPackage.",
+        epilog="Where the raster has no CRS, pixels take the place of metres.",
     )
     parser.add_argument("raster", help="path or GDAL URI")
     for option, words in (("--point", "a point on the object"), ("--negative", "a point that is not on the object")):
@@ -68,9 +71,9 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--crs", default="", metavar="EPSG:n", help="of the coordinates given (default: the raster's)")
     parser.add_argument("--bands", type=_bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
     parser.add_argument("--level", type=int, help="a model pixel is 2**LEVEL raster pixels (default 0, or by the box)")
-    parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, raster CRS units")
-    parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area")
-    parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area")
+    parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, metres")
+    parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area, m²")
+    parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area, m²")
     parser.add_argument("--class", default="", dest="label", metavar="NAME", help="value of the attribute class")
     parser.add_argument("--model", default="tiny", help="name of the base model (default: tiny)")
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda or mps")
@@ -133,8 +136,15 @@ def _params(args: argparse.Namespace, info: RasterInfo, size: int) -> SegmentPar
         points = tuple(Prompt(x, y, point.positive) for (x, y), point in zip(xy, points, strict=True))
         box = _reproject(box, args.crs, info)
     level = args.level if args.level is not None else _level(info, box, size)
-    options = OutlineOptions(args.simplify, args.min_hole, args.min_part)
-    return SegmentParams(info.spec, args.model, level, points, box, options)
+    return SegmentParams(info.spec, args.model, level, points, box, _options(args, info))
+
+
+def _options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:
+    """Turn metres into units of the raster's CRS, as long as they are at the raster's middle."""
+    frame = RasterFrame(info.width, info.height, info.transform)
+    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
+    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
+    return OutlineOptions(args.simplify / unit, args.min_hole / unit**2, args.min_part / unit**2)
 
 
 def _ring(box: list[float] | None) -> tuple[tuple[float, float], ...]:

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from samtune.engine.crops import Crop, CropFrame, RasterFrame
 from samtune.engine.messages import OutlineOptions
-from samtune.engine.outlines import InputPrompts, clip_to_valid, select_parts, to_map, touches_edge, trace
+from samtune.engine.outlines import (
+    NO_CLICKS,
+    Clicks,
+    InputPrompts,
+    clip_to_valid,
+    select_parts,
+    to_map,
+    touches_edge,
+    trace,
+)
 from shapely.geometry import MultiPolygon, Point, box
 
 SIZE, CELLS = 512, 128
@@ -272,3 +281,66 @@ def test_touching_the_crops_border(outline: shapely.Polygon, touching: bool) -> 
 
 def test_nothing_touches_nothing() -> None:
     assert not touches_edge(MultiPolygon(), crop_frame(), CELL)
+
+
+def clicked(
+    *,
+    positive: list[tuple[float, float]] | None = None,
+    negative: list[tuple[float, float]] | None = None,
+    reach: float = 0.0,
+) -> Clicks:
+    points = (np.array(each or [], np.float64).reshape(-1, 2) for each in (positive, negative))
+    return Clicks(InputPrompts(*points), reach)
+
+
+def test_what_was_clicked_survives_cleaning() -> None:
+    frame = crop_frame(level=0)
+    pond, shed = box(40, 40, 50, 50), box(200, 200, 206, 206)
+    shapes = MultiPolygon([box(0, 0, 100, 100).difference(pond).difference(box(70, 70, 80, 80)), shed])
+    strict = OutlineOptions(min_hole=1e6, min_part=1e6)
+    plain = to_map(shapes, frame, strict)
+    assert plain.area == pytest.approx(100**2 * 0.25)
+    kept = to_map(shapes, frame, strict, clicked(positive=[(203, 203)], negative=[(45, 45)]))
+    assert kept.area == pytest.approx((100**2 - 10**2 + 6**2) * 0.25), "only the hole and the part that were clicked"
+    near = clicked(positive=[(209, 203)], negative=[(52, 45)], reach=4.0)
+    assert to_map(shapes, frame, strict, near).area == pytest.approx(kept.area), "a click may miss by a little"
+    wrong = clicked(positive=[(45, 45)], negative=[(203, 203)])
+    assert to_map(shapes, frame, strict, wrong).area == pytest.approx(plain.area), "the sign of a click counts"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.float32, (16, 16), elements=st.floats(-2, 2, width=32)),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=1, max_size=4, unique=True),
+    st.floats(0, 1e5),
+    st.floats(0, 1e5),
+)
+def test_cleaning_never_turns_a_click_around(
+    logits: NDArray[np.float32], cells: list[tuple[int, int]], min_hole: float, min_part: float
+) -> None:
+    share = SIZE / 16
+    points = [((col + 0.5) * share, (row + 0.5) * share) for row, col in cells]
+    traced = trace(logits, SIZE)
+    inside = shapely.contains_properly(traced, shapely.points(points))
+    outside = shapely.disjoint(traced, shapely.points(points))
+    clicks = clicked(
+        positive=[point for point, yes in zip(points, inside, strict=True) if yes],
+        negative=[point for point, yes in zip(points, outside, strict=True) if yes],
+    )
+    frame = crop_frame(level=0)
+    found = to_map(traced, frame, OutlineOptions(min_hole=min_hole, min_part=min_part), clicks)
+    ground = shapely.points(frame.to_map(np.array(points)))
+    assert shapely.intersects(found, ground)[inside].all()
+    assert shapely.disjoint(found, ground)[outside].all()
+
+
+@pytest.mark.parametrize("aspect", [1.0, 0.5, 0.05])
+def test_simplification_is_measured_on_the_ground(aspect: float) -> None:
+    traced = trace(disc_logits(256.0, 256.0, 150.0), SIZE)
+    frame = crop_frame()
+    exact = to_map(traced, frame, OutlineOptions(), NO_CLICKS, aspect)
+    simple = to_map(traced, frame, OutlineOptions(simplify=4.0), NO_CLICKS, aspect)
+    plane = [aspect**0.5, aspect**-0.5]
+    one, two = (shapely.transform(item.boundary, lambda xy: xy * plane) for item in (exact, simple))
+    assert 1.0 < shapely.hausdorff_distance(one, two, densify=0.01) <= 4.0 * 1.001
+    assert exact.area == pytest.approx(math.pi * 150.0**2, rel=0.005), "cleaning by area does not depend on it"

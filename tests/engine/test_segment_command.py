@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pyogrio
 import pytest
 import shapely
 from pyproj import Transformer
+from rasterio.transform import Affine
 from samtune.engine import console, paths
 from samtune.engine.cli import main
 from samtune.engine.commands import segment as command
+from samtune.engine.messages import OutlineOptions, SegmentParams
+from samtune.engine.segmenter import Segmenter
 
 from .fakes import FakeModel, FakeModels
 from .rasters import NORTH_UP, UTM, disc_area, disc_raster, write
@@ -218,3 +222,31 @@ def test_a_default_store_of_no_use_is_told_and_the_work_done(
     folder = str(raster.parent / "file" / "mine")
     assert main(["segment", str(raster), "--store-dir", folder, "--point", "0", "0", "-o", str(out), "--append"]) == 1
     assert "cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("latitude", [0.0, 60.0])
+def test_lengths_and_areas_are_metres_in_degrees_too(
+    model: FakeModel, tmp_path: Path, latitude: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    degree = 111_195.0
+    grid = Affine(1e-5, 0.0, 10.0, 0.0, -1e-5, latitude)
+    path = disc_raster(tmp_path / "degrees.tif", crs="EPSG:4326", transform=grid)
+    asked: list[SegmentParams] = []
+    plain = Segmenter.segment
+    monkeypatch.setattr(Segmenter, "segment", lambda self, p, progress: asked.append(p) or plain(self, p, progress))
+    x, y = grid @ (300, 280)
+    options = ["--simplify", "2", "--min-hole", "9", "--min-part", "16", "-o", str(tmp_path / "out.gpkg")]
+    assert run(path, "--point", repr(x), repr(y), *options) == 0
+    unit = degree * math.sqrt(math.cos(math.radians(latitude)))
+    found = asked[0].outline
+    assert found.simplify == pytest.approx(2 / unit, rel=0.01)
+    assert (found.min_hole, found.min_part) == pytest.approx((9 / unit**2, 16 / unit**2), rel=0.02)
+
+
+def test_without_a_crs_lengths_are_pixels(model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = disc_raster(tmp_path / "plain.tif", crs=None, transform=None)
+    asked: list[SegmentParams] = []
+    plain = Segmenter.segment
+    monkeypatch.setattr(Segmenter, "segment", lambda self, p, progress: asked.append(p) or plain(self, p, progress))
+    assert run(path, "--point", "300", "-280", "--simplify", "2", "-o", str(tmp_path / "out.gpkg")) == 0
+    assert asked[0].outline == OutlineOptions(simplify=2.0)

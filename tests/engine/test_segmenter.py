@@ -6,11 +6,13 @@ import base64
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import shapely
 from rasterio.transform import Affine
+from samtune.engine import outlines
 from samtune.engine.messages import (
     Empty,
     OutlineOptions,
@@ -25,6 +27,7 @@ from samtune.engine.raster_source import RasterSource
 from samtune.engine.segmenter import Segmenter
 from samtune.engine.store import EmbeddingStore
 from samtune.models.errors import CancelledByUser, ModelMissingError, PromptError, RasterError
+from shapely.geometry import MultiPolygon
 
 from .fakes import FakeDecoded, FakeModel, FakeModels
 from .rasters import NORTH_UP, ROTATED, SOUTH_UP, disc, disc_area, disc_raster, write
@@ -331,8 +334,11 @@ def test_progress_tells_the_steps(tmp_path: Path, segmenter: Segmenter) -> None:
             told.append((fraction, message))
 
     segmenter.segment(params(disc_raster(tmp_path / "disc.tif"), at(300, 280)), Listening())
-    assert [message.split()[0] for _, message in told] == ["Reading", "Encoding", "Segmenting", "Tracing"]
-    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+    words = [message.split()[0] for _, message in told]
+    assert words == ["Reading", *["Encoding"] * 4, "Segmenting", "Tracing"]
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(set(fractions)), "it always goes on"
+    assert fractions[1:5] == pytest.approx([0.2, 0.375, 0.55, 0.725]), "encoding takes longest, and each block counts"
 
 
 def test_an_unknown_model_is_an_error(tmp_path: Path, segmenter: Segmenter) -> None:
@@ -379,3 +385,33 @@ def test_many_rasters_are_served_with_few_open(tmp_path: Path, segmenter: Segmen
         path = disc_raster(tmp_path / f"{number}.tif", size=300, centre=(150.0, 150.0), radius=20.0 + number)
         found = outline(segmenter.segment(params(path, at(150, 150)), PROGRESS))
         assert found.area == pytest.approx(disc_area((20.0 + number) / 2), rel=0.05)
+
+
+def test_a_small_hole_that_was_clicked_stays(tmp_path: Path, segmenter: Segmenter) -> None:
+    ring = disc((600, 600), (300.0, 280.0), 60.0) - disc((600, 600), (300.0, 280.0), 20.0, inside=150.0, outside=0.0)
+    path = write(tmp_path / "ring.tif", np.rint(ring).astype(np.uint8)[None])
+    cleaning = OutlineOptions(min_hole=1e6, min_part=1e6)
+    click, away = at(340, 280), at(300, 280, positive=False)
+    assert not outline(segmenter.segment(params(path, click, outline=cleaning), PROGRESS)).geoms[0].interiors
+    (part,) = outline(segmenter.segment(params(path, click, away, outline=cleaning), PROGRESS)).geoms
+    assert len(part.interiors) == 1
+    assert shapely.Polygon(part.interiors[0]).contains(shapely.Point(away.x, away.y))
+
+
+@pytest.mark.parametrize(("crs", "latitude", "expected"), [("EPSG:4326", 60.0, 0.5), ("EPSG:32633", 60.0, 1.0)])
+def test_outlines_in_degrees_are_cleaned_as_on_the_ground(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch, crs: str, latitude: float, expected: float
+) -> None:
+    """At 60 degrees north a degree of longitude is half as long as one of latitude."""
+    grid = Affine(1e-5, 0.0, 10.0, 0.0, -1e-5, latitude)
+    path = disc_raster(tmp_path / "disc.tif", crs=crs, transform=grid)
+    aspects: list[float] = []
+    plain = outlines.to_map
+
+    def listening(*arguments: Any) -> MultiPolygon:
+        aspects.append(arguments[4])
+        return plain(*arguments)
+
+    monkeypatch.setattr(outlines, "to_map", listening)
+    outline(segmenter.segment(params(path, Prompt(*(grid @ (300, 280)))), PROGRESS))
+    assert aspects == pytest.approx([expected], rel=1e-3)

@@ -298,7 +298,7 @@ def test_check_runs_between_blocks_and_stops(
 
     expected = model.encode(image)
     np.testing.assert_array_equal(model.encode(image, check=count), expected)
-    assert calls == len(model.network.image_encoder.blocks) + 1
+    assert calls == model.encoder_steps == len(model.network.image_encoder.blocks) + 1
 
     def stop_at_second() -> None:
         count()
