@@ -13,7 +13,6 @@ arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -239,21 +238,6 @@ def clamp_level(raster: RasterFrame, size: int, level: int) -> int:
     return min(max(level, MIN_LEVEL), max_level(raster, size))
 
 
-def level_for_scale(raster: RasterFrame, size: int, units_per_screen_pixel: float) -> int:
-    """Choose the level whose input pixels are about as large as the screen's: the model then sees what the user sees.
-
-    Args:
-        raster: the raster.
-        size: side of the model's input, pixels.
-        units_per_screen_pixel: raster CRS units, as the canvas shows the layer; above 0.
-
-    Returns:
-        A level in the raster's range.
-    """
-    wanted = round(math.log2(units_per_screen_pixel / raster.pixel_size))
-    return clamp_level(raster, size, wanted)
-
-
 def level_for_object(raster: RasterFrame, size: int, extent: float, share: float = 0.4) -> int:
     """Choose the finest level at which an object takes no more than a share of the crop's side.
 
@@ -335,26 +319,3 @@ def crop_holding(raster: RasterFrame, size: int, level: int, anchor: tuple[float
         if CropFrame(raster, crop).holds(pixels):
             return crop
     return crop_at(raster, size, max_level(raster, size), anchor)
-
-
-def all_crops(raster: RasterFrame, size: int, level: int) -> Iterator[Crop]:
-    """Yield every crop of the ground grid at a level, row by row; together they cover the raster.
-
-    Args:
-        raster: the raster.
-        size: side of the model's input, pixels; a multiple of 8.
-        level: clamped to the raster's range.
-    """
-    level = clamp_level(raster, size, level)
-    side = round(size * 2.0**level)
-    grain = max(1, round(2.0**level))
-    for row in _origins(raster.height, side, grain):
-        for col in _origins(raster.width, side, grain):
-            yield Crop(level, size, col, row)
-
-
-def _origins(extent: int, side: int, grain: int) -> list[int]:
-    if extent <= side:
-        return [0]
-    last = -(-(extent - side) // grain) * grain
-    return [*range(0, last, side // 2), last]
