@@ -94,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if qgis is None:
         print("QGIS is not installed: run `make setup`.", file=sys.stderr)
         return 1
+    if options.interactive and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        print("There is no display to open QGIS's window on. `make demo` does without one.", file=sys.stderr)
+        return 1
     with (
         tempfile.TemporaryDirectory(prefix="samtune-qgis-", ignore_cleanup_errors=True) as folder,
         display(visible) as env,
@@ -242,4 +245,6 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    # Being ended from outside goes the ordinary way out, so that QGIS and the virtual display end as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())
