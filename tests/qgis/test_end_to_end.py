@@ -153,3 +153,20 @@ def test_a_click_is_answered_and_the_thumbnail_shows_its_crop(bench: Workbench, 
     wait(lambda: bench.session.thumbnail.startswith(b"\x89PNG"), "the thumbnail")
     assert not bench.dock.raster_box.thumbnail.pixmap().isNull()
     assert bench.bands.frame.isVisible()
+
+
+def test_clicks_and_accept_before_the_engine_runs_are_answered_when_it_does(
+    bench: Workbench, window: Window, target: QgsVectorLayer
+) -> None:
+    layer = bench.session.layer
+    bench.service.stop()
+    bench.choose_layer(None)
+    wait(lambda: bench.service.pid is None, "the engine to end")
+    bench.choose_layer(layer)
+    assert bench.session.raster is None
+    box(window)
+    QTest.keyClick(window.canvas, Qt.Key.Key_Return)
+    assert len(bench.session.steps) == 1
+    assert bench.bands.box.isVisible(), "the box stays in sight while it waits"
+    wait(lambda: target.featureCount() == 1, "the polygon")
+    assert bench.session.steps == ()
