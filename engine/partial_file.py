@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -51,7 +52,7 @@ class PartialFile:
             url: where they come from.
             validator: the server's entity tag or date of the file; may be empty.
         """
-        self._note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
+        self._note.write_text(json.dumps({"source": _digest(url), "validator": validator}), encoding="utf-8")
 
     def validator(self, url: str) -> str:
         """Return what identifies the server's version; empty if unknown or if the bytes are of another address.
@@ -63,6 +64,11 @@ class PartialFile:
             note: object = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return ""
-        if not isinstance(note, dict) or note.get("url") != url:
+        if not isinstance(note, dict) or note.get("source") != _digest(url):
             return ""
         return str(note.get("validator", ""))
+
+
+def _digest(url: str) -> str:
+    """An address may hold a login, which has no business on the disk: its hash tells as well whether it is the same."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
