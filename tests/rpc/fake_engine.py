@@ -70,6 +70,8 @@ def warm_up(params: object, progress: Progress) -> Done:
     progress.report(0.0, "begun")
     if kind == "raster-error":
         raise RasterError("The raster is gone. Choose another.", "details of it")
+    if kind == "login":
+        raise RasterError(f"{argument} cannot be opened.", f"GDAL: {argument} answered 403")
     if kind == "bug":
         raise ValueError("a bug")
     if kind == "exit":

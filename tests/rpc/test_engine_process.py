@@ -532,3 +532,12 @@ def test_what_the_engine_says_last_holds_no_secrets(start: Start) -> None:
     engine.ready.result(10)
     soon(lambda: engine.log_tail.count("a.tif") >= 2)
     assert "hush" not in engine.log_tail
+
+
+def test_errors_reach_qgis_without_logins(start: Start) -> None:
+    engine = start()
+    with pytest.raises(RasterError) as caught:
+        engine.request(Method.WARM_UP, WarmUpParams("login:https://me:hush@host/a.tif?sig=hush")).result(10)
+    assert caught.value.user_text == "https://***@host/a.tif?*** cannot be opened."
+    assert "403" in caught.value.details
+    assert "hush" not in caught.value.details + engine.log_tail
