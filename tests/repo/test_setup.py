@@ -102,10 +102,12 @@ def test_no_debian_source_is_an_error(etc: Path) -> None:
     assert derive(etc)[0] != 0
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / ".ci").iterdir()), ids=lambda path: path.name)
+SCRIPTS = [file for file in sorted((ROOT / ".ci").iterdir()) if file.suffix != ".txt"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_parse(script: Path) -> None:
-    if not script.read_text().startswith("#!"):
-        pytest.skip("no script")
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
     assert script.stat().st_mode & 0o111
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
