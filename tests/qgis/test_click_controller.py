@@ -744,6 +744,20 @@ def test_a_thumbnail_of_the_layer_before_is_dropped(
     assert ready_session.thumbnail == b""
 
 
+def test_a_thumbnail_of_the_bands_before_is_dropped(
+    controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
+) -> None:
+    ready_session.set_thumbnail_wanted(True)
+    controller.add_point(on_map(30.0, 40.0), True)
+    answer(service)
+    late = service.last(Method.PREPARE)
+    ready_session.set_source((1,), StretchMode.ROBUST)
+    assert late.cancelled
+    service.last(Method.OPEN).on_result(raster_info(fingerprint="g"))
+    late.on_result(prepared(late.params, "iVBORw=="))
+    assert ready_session.thumbnail == b""
+
+
 def test_a_thumbnail_makes_way_for_a_click(
     controller: ClickController, ready_session: Session, service: ScriptedService, on_map: Place
 ) -> None:
