@@ -15,12 +15,9 @@ WHOLE_CROP = 0.92
 """A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the
 background."""
 
-LEAST_IOU = 0.15
-"""A mask whose predicted IoU is below this is a guess."""
-
-UNSURE_IOU = 0.35
-LEAST_STABILITY = 0.3
-"""Below the one, a mask must also be stable: cells with logits above +1 over those above -1 must reach the other."""
+LEAST_IOU = 0.1
+"""A mask whose predicted IoU is below this is a guess. Higher would be tidier and of less use: a rough outline can be
+corrected by a second click, a refusal cannot."""
 
 REMEMBERED = 256
 """Decoder answers kept, 64 KiB each at an input size of 512: a few objects' prompts and what the pointer hovered
@@ -229,8 +226,7 @@ def _doubt(
         return Doubt.EMPTY
     if first and inside.sum() > WHOLE_CROP * covered.sum():
         return Doubt.WHOLE
-    unsure = iou < LEAST_IOU or (iou < UNSURE_IOU and _stability(logits, covered) < LEAST_STABILITY)
-    if first and unsure:
+    if first and iou < LEAST_IOU:
         return Doubt.UNSURE
     return Doubt.NONE
 
@@ -241,8 +237,3 @@ def _near(inside: NDArray[np.bool_], click: tuple[float, float]) -> bool:
     col = min(max(int(click[0] / 4), 0), width - 1)
     row = min(max(int(click[1] / 4), 0), height - 1)
     return bool(inside[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2].any())
-
-
-def _stability(logits: NDArray[np.float32], covered: NDArray[np.bool_]) -> float:
-    wide = int(((logits > -1.0) & covered).sum())
-    return int(((logits > 1.0) & covered).sum()) / wide if wide else 0.0

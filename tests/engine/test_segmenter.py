@@ -177,7 +177,7 @@ def test_clicks_on_nothing_say_so(tmp_path: Path, segmenter: Segmenter, model: F
     assert "border" in whole.message
     assert whole.wkb == "" and whole.area == 0.0
     path = disc_raster(tmp_path / "disc.tif")
-    model.ious = (0.1, 0.12, 0.2)
+    model.ious = (0.05, 0.06, 0.08)
     unsure = segmenter.segment(params(path, at(300, 280)), PROGRESS)
     assert unsure.empty is Empty.NOTHING
     assert "not sure" in unsure.message
