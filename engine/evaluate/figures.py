@@ -43,34 +43,41 @@ class Report(TypedDict):
     each: NotRequired[list[dict[str, object]]]
 
 
-def summarise(outcomes: Sequence[Outcome], seed: int = 0) -> Report:
+def summarise(outcomes: Sequence[Outcome], seed: int = 0, *, counted: bool = True) -> Report:
     """Return the figures of some outcomes: all of them together, by class and by size.
 
     Args:
         outcomes: at least one.
         seed: of the bootstrap.
+        counted: clicks went on until the targets were met, so that their number can be reported.
 
     Returns:
         The report, without plan and calibration.
     """
-    mean = _figures(outcomes)
-    interval = {name: _interval(values, seed) for name, values in _values(outcomes).items()}
+    interval = {name: _interval(values, seed) for name, values in _values(outcomes, counted=counted).items()}
     bins = {name: [outcome for outcome in outcomes if low <= outcome.area < high] for low, high, name in SIZES}
-    sizes = {name: _figures(found) for name, found in bins.items() if found}
-    report: Report = {"objects": len(outcomes), "mean": mean, "interval": interval, "sizes": sizes}
+    sizes = {name: _figures(found, counted=counted) for name, found in bins.items() if found}
+    report: Report = {
+        "objects": len(outcomes),
+        "mean": _figures(outcomes, counted=counted),
+        "interval": interval,
+        "sizes": sizes,
+    }
     classes = sorted({outcome.label for outcome in outcomes})
     if len(classes) > 1:
-        report["classes"] = {name: _figures([o for o in outcomes if o.label == name]) for name in classes}
+        report["classes"] = {
+            name: _figures([o for o in outcomes if o.label == name], counted=counted) for name in classes
+        }
     return report
 
 
-def _figures(outcomes: Sequence[Outcome]) -> Figures:
+def _figures(outcomes: Sequence[Outcome], *, counted: bool) -> Figures:
     figures: Figures = {"objects": float(len(outcomes))}
-    figures.update({name: float(values.mean()) for name, values in _values(outcomes).items()})
+    figures.update({name: float(values.mean()) for name, values in _values(outcomes, counted=counted).items()})
     return figures
 
 
-def _values(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
+def _values(outcomes: Sequence[Outcome], *, counted: bool) -> dict[str, NDArray[np.float64]]:
     """Return each figure's values over the objects that it was measured on."""
     clicked = [outcome for outcome in outcomes if outcome.ious]
     boxed = [outcome for outcome in outcomes if outcome.box is not None]
@@ -80,7 +87,7 @@ def _values(outcomes: Sequence[Outcome]) -> dict[str, NDArray[np.float64]]:
             values[f"iou_{count}_click" + "s" * (count > 1)] = [outcome.after(count) for outcome in clicked]
         for share in (0.5, 0.75):
             values[f"share_over_{share}_1_click"] = [float(outcome.ious[0] >= share) for outcome in clicked]
-        for target in TARGETS:
+        for target in TARGETS if counted else ():
             values[f"clicks_to_{target:.2f}"] = [float(outcome.clicks_to(target)) for outcome in clicked]
         values["boundary_f_1_click"] = [outcome.boundary or 0.0 for outcome in clicked]
     if boxed:

@@ -92,7 +92,7 @@ def _share(pairs: Sequence[Labelled], selection: Selection) -> float:
 
 def report(outcomes: Sequence[Outcome], plan: Plan, *, seed: int = 0, objects: bool = False) -> Report:
     """Return the figures, the calibration of predicted IoU, the plan and, if asked, every object."""
-    found = summarise(outcomes, seed)
+    found = summarise(outcomes, seed, counted=plan.count_clicks)
     fit = calibration(outcomes)
     if fit:
         found["calibration"] = fit

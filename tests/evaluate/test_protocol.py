@@ -170,6 +170,9 @@ def test_what_was_not_measured_is_not_reported() -> None:
     assert "iou_1_click" not in report["mean"]
     assert report["mean"]["iou_box_jittered"] == pytest.approx(0.4)
     assert "classes" not in report
+    uncounted = summarise(outcomes(), counted=False)
+    assert not any(name.startswith("clicks_to") for name in uncounted["mean"])
+    assert not any(name.startswith("clicks_to") for name in uncounted["interval"])
 
 
 def test_calibration() -> None:
