@@ -62,11 +62,15 @@ def _places(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def speed_up(encoder: ImageEncoderViT) -> None:
-    """Have an encoder's blocks attend by :func:`attend`. Weights, their names and the sub-modules stay as they are.
+    """Have an encoder's blocks attend by :func:`attend`, and its patch embedding convolve with channels last.
+
+    Weights, their names and the sub-modules stay as they are. Channels last halves the time of ``tiny``'s stem, whose
+    depthwise convolutions are slow otherwise.
 
     Args:
         encoder: SAM's, of any size, or ``tiny``'s. Blocks without relative positions are left alone.
     """
+    encoder.patch_embed.to(memory_format=torch.channels_last)
     for block in encoder.blocks:
         if block.attn.use_rel_pos:
             block.attn.forward = MethodType(attend, block.attn)
