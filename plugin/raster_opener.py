@@ -7,7 +7,7 @@ from typing import cast
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..engine.messages import Method, RasterInfo, RasterSpec, WarmUpParams
-from ..models.errors import ModelMissingError, RasterError, SamTuneError
+from ..models.errors import EnvironmentMissingError, ModelMissingError, RasterError, SamTuneError
 from .latest_request import LatestRequest, Service
 from .layers import raster_spec
 from .session import EngineState, NoticeLevel, Session
@@ -111,4 +111,6 @@ class RasterOpener(QObject):
             self._report(error)
 
     def _report(self, error: SamTuneError) -> None:
-        self._session.notify(NoticeLevel.ERROR, error.user_text, f"{error.kind}: {error.details}")
+        # Without an environment is how everybody begins: the panel says so and offers to make one.
+        level = NoticeLevel.INFO if isinstance(error, EnvironmentMissingError) else NoticeLevel.ERROR
+        self._session.notify(level, error.user_text, f"{error.kind}: {error.details}")

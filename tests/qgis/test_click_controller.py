@@ -20,7 +20,14 @@ from qgis.core import (
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtTest import QSignalSpy, QTest
 from samtune.engine.messages import Method, SegmentParams
-from samtune.models.errors import CancelledByUser, EngineDiedError, ModelMissingError, PromptError, RasterError
+from samtune.models.errors import (
+    CancelledByUser,
+    EngineDiedError,
+    EnvironmentMissingError,
+    ModelMissingError,
+    PromptError,
+    RasterError,
+)
 from samtune.plugin.click_controller import ClickController
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.session import NoticeLevel, Session, StretchMode
@@ -121,6 +128,15 @@ def test_notes_of_the_raster_are_passed_on(
     controller.open_raster()
     service.last(Method.OPEN).on_result(raster_info(notes=("This raster has no CRS.",)))
     assert [notice.text for (notice,) in told] == ["This raster has no CRS."]
+
+
+def test_a_first_start_without_an_environment_is_no_error(
+    controller: ClickController, ready_session: Session, service: ScriptedService
+) -> None:
+    told = QSignalSpy(ready_session.noticed)
+    controller.open_raster()
+    service.last(Method.OPEN).on_error(EnvironmentMissingError("Set it up."))
+    assert [notice[0].level for notice in told] == [NoticeLevel.INFO]
 
 
 def test_a_raster_that_does_not_open_is_told(
