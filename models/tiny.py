@@ -64,13 +64,14 @@ class TinyEncoder(ImageEncoderViT):  # type: ignore[misc]
         """
         x = self.patch_embed(x)
         height, width = x.shape[1], x.shape[2]
-        x = x + self._positions(height, width, row, column)
+        x = x + self.positions(height, width, row, column)
         for block in self.blocks:
-            x = _run_block(block, x)
+            x = self.run_block(block, x)
         embedding: torch.Tensor = self.neck(x.permute(0, 3, 1, 2))
         return embedding
 
-    def _positions(self, height: int, width: int, row: int, column: int) -> torch.Tensor:
+    def positions(self, height: int, width: int, row: int = 0, column: int = 0) -> torch.Tensor:
+        """Return the (1, height, width, 192) position embedding of a window of the grid, or resized to a larger one."""
         table: torch.Tensor = self.pos_embed
         if height <= GRID and width <= GRID:
             return table[:, row : row + height, column : column + width]
@@ -78,20 +79,23 @@ class TinyEncoder(ImageEncoderViT):  # type: ignore[misc]
         resized = functional.interpolate(planes, (height, width), mode="bicubic", align_corners=False)
         return resized.permute(0, 2, 3, 1)
 
+    @staticmethod
+    def run_block(block: Block, x: torch.Tensor) -> torch.Tensor:
+        """Run one block on (B, h, w, 192) tokens.
 
-def _run_block(block: Block, x: torch.Tensor) -> torch.Tensor:
-    """Run one block; on a window smaller than the grid, with the rows of its relative positions that the window has."""
-    height, width = x.shape[1], x.shape[2]
-    if min(height, width) >= GRID or max(height, width) > GRID:
-        whole: torch.Tensor = block(x)
-        return whole
-    attention = block.attn
-    cut = {
-        "attn.rel_pos_h": attention.rel_pos_h[GRID - height : GRID + height - 1],
-        "attn.rel_pos_w": attention.rel_pos_w[GRID - width : GRID + width - 1],
-    }
-    part: torch.Tensor = functional_call(block, cut, (x,))
-    return part
+        On a window smaller than the grid, with the rows of its relative positions that the window has.
+        """
+        height, width = x.shape[1], x.shape[2]
+        if min(height, width) >= GRID or max(height, width) > GRID:
+            whole: torch.Tensor = block(x)
+            return whole
+        attention = block.attn
+        cut = {
+            "attn.rel_pos_h": attention.rel_pos_h[GRID - height : GRID + height - 1],
+            "attn.rel_pos_w": attention.rel_pos_w[GRID - width : GRID + width - 1],
+        }
+        part: torch.Tensor = functional_call(block, cut, (x,))
+        return part
 
 
 def build_tiny() -> Sam:

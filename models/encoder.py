@@ -1,0 +1,92 @@
+"""SAM's image encoder on inputs of any size, with the features of its blocks, for tuning and for heads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
+
+from .sam_modules import ImageEncoderViT
+from .tiny import TinyEncoder
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder makes of a batch.
+
+    Attributes:
+        embedding: (B, 256, h, w), for the mask decoder.
+        blocks: block index -> (B, h, w, D) tokens after that block, for the blocks that were asked for.
+    """
+
+    embedding: torch.Tensor
+    blocks: Mapping[int, torch.Tensor]
+
+
+def encode(
+    encoder: ImageEncoderViT,
+    images: torch.Tensor,
+    *,
+    collect: Collection[int] = (),
+    window: tuple[int, int] = (0, 0),
+    recompute: bool = False,
+) -> Features:
+    """Encode images; adapters that are attached to the encoder take part.
+
+    Args:
+        encoder: SAM's of any size, or ``tiny``'s.
+        images: (B, 3, H, W) float32, normalised by the model's mean and std; sides multiples of 16.
+        collect: blocks whose tokens are wanted.
+        window: ``tiny`` only, for inputs smaller than 512 px: their token row and column within its grid.
+        recompute: keep no activations within blocks but compute them again for the backward pass (less memory, a third
+            more time).
+
+    Returns:
+        The embedding and the tokens asked for.
+    """
+    tokens = encoder.patch_embed(images)
+    tokens = tokens + positions(encoder, (tokens.shape[1], tokens.shape[2]), window)
+    kept: dict[int, torch.Tensor] = {}
+    for index, block in enumerate(encoder.blocks):
+        run = encoder.run_block if isinstance(encoder, TinyEncoder) else _run_block
+        if recompute and torch.is_grad_enabled():
+            tokens = checkpoint(run, block, tokens, use_reentrant=False)
+        else:
+            tokens = run(block, tokens)
+        if index in collect:
+            kept[index] = tokens
+    return Features(encoder.neck(tokens.permute(0, 3, 1, 2)), kept)
+
+
+def _run_block(block: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = block(tokens)
+    return result
+
+
+def positions(encoder: ImageEncoderViT, grid: tuple[int, int], window: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    """Return the position embedding for a grid of tokens.
+
+    The published encoders' table is resized (bicubic) where the grid is not the trained one; ``tiny``'s is cut, because
+    it was trained so.
+
+    Args:
+        encoder: whose.
+        grid: (h, w) tokens.
+        window: token row and column of the grid within ``tiny``'s.
+
+    Returns:
+        (1, h, w, D), or zeros (1, 1, 1, 1) for an encoder without.
+    """
+    if isinstance(encoder, TinyEncoder):
+        return encoder.positions(*grid, *window)
+    table = encoder.pos_embed
+    if table is None:
+        return torch.zeros(1, 1, 1, 1, device=next(encoder.parameters()).device)
+    if tuple(table.shape[1:3]) == grid:
+        whole: torch.Tensor = table
+        return whole
+    planes = table.permute(0, 3, 1, 2).float()
+    return interpolate(planes, grid, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)

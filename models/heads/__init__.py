@@ -1,0 +1,1 @@
+"""What turns SAM's features into classes or instances without prompts."""

@@ -1,0 +1,284 @@
+"""What every tuning method is: a configuration, a plan, and a part that attaches to a SAM and comes off again.
+
+A *part* holds its own tensors and never writes into the base's: it hooks into the base's modules, or puts its own
+parameters in the place of the base's while it is attached. So several parts share one base, are attached and detached
+without reloading it, and the base is bit for bit what it was. A merged part works the same way: the sums take the
+places of the base's weights, and those come back on :meth:`Part.detach`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from ..card import JsonValue
+from ..errors import SamTuneError
+from ..sam_modules import Sam
+
+Undo = Callable[[], None]
+"""Takes back one thing that attaching did."""
+
+
+class TuningError(SamTuneError):
+    """A tuning method cannot be applied, or an adapter does not fit."""
+
+
+class Scope(enum.Enum):
+    """Which part of SAM a method tunes; embeddings stay valid unless it is the encoder."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+    HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method is going to do to a certain SAM, checked before anything is done.
+
+    Attributes:
+        sites: dotted names of the modules it attaches to, in the order of the network.
+        replaced: dotted names of the base's parameters that it puts its own in the place of.
+        trainable: how many numbers it trains.
+    """
+
+    sites: tuple[str, ...]
+    replaced: tuple[str, ...]
+    trainable: int
+
+
+@dataclass(frozen=True)
+class MethodConfig(ABC):
+    """The settings of one method. Subclasses are frozen dataclasses of plain values, enums and tuples of those.
+
+    Attributes:
+        method: short key, as on the command line and in adapter files.
+        scope: which part of SAM it tunes.
+        merges: the tuned weights can take the place of the base's, at no cost in use.
+    """
+
+    method: ClassVar[str]
+    scope: ClassVar[Scope]
+    merges: ClassVar[bool] = False
+
+    @abstractmethod
+    def plan(self, sam: Sam) -> Plan:
+        """Say what would be done, and check that it can be. Works on the meta device.
+
+        Args:
+            sam: the base.
+
+        Raises:
+            TuningError: the settings do not fit this base.
+        """
+
+    @abstractmethod
+    def build(self, sam: Sam) -> Part:
+        """Make the part, with the tensors it starts from, on the base's device; it is not attached yet.
+
+        Attached, a new part changes nothing: the outputs are the base's.
+
+        Args:
+            sam: the base; read, not changed.
+
+        Raises:
+            TuningError: as for :meth:`plan`.
+        """
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the settings as JSON values, with the method's name under ``method``."""
+        values = {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        return {"method": self.method, **values}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, JsonValue]) -> Self:
+        """Rebuild from :meth:`to_json`; missing settings get their defaults.
+
+        Raises:
+            TuningError: a value or a name is not one of this method's.
+        """
+        hints = typing.get_type_hints(cls)
+        known = {item.name for item in dataclasses.fields(cls)}
+        given = {name: value for name, value in values.items() if name != "method"}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise TuningError(f"The method {cls.method} has no setting {unknown[0]!r}.", f"known: {sorted(known)}")
+        try:
+            return cls(**{name: _typed(hints[name], value) for name, value in given.items()})
+        except (TypeError, ValueError) as error:
+            raise TuningError(f"A setting of the method {cls.method} cannot be used: {error}") from error
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if isinstance(value, tuple | list | frozenset):
+        items = [_plain(item) for item in value]
+        return sorted(items, key=str) if isinstance(value, frozenset) else items
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{value!r} cannot be written into an adapter's card")
+
+
+def _typed(hint: Any, value: JsonValue) -> Any:  # noqa: ANN401 - whatever type the field has
+    """Turn a JSON value into what a field's annotation says: enums and (nested) tuples; the rest is as it comes."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _typed(next(a for a in arguments if a is not type(None)), value)
+    if origin in (tuple, frozenset) and isinstance(value, list):
+        return origin(_typed(arguments[0], item) for item in value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and hint in (int, float, str, bool) and type(value) is not hint:
+        raise TypeError(f"{value!r} is no {hint.__name__}")
+    return value
+
+
+@dataclass(frozen=True)
+class SideInputs:
+    """What an image comes with besides its three channels, for the encoder parts that know what to do with it.
+
+    Attributes:
+        bands: (B, C, H, W) float32, standardised per band, on the ground of the image; None where there are none.
+        streams: how many images of one place lie one after the other in the batch: with 2, the first half of the
+            batch are the images and the second half the same places in the second modality.
+    """
+
+    bands: torch.Tensor | None = None
+    streams: int = 1
+
+
+class Part(nn.Module, ABC):
+    """What a method adds to one base.
+
+    All parameters of this module are the method's own and trainable; its ``state_dict`` is what an adapter file holds.
+
+    Attributes:
+        config: the settings it was made with.
+        side: what the present batch comes with, see :meth:`.adapter.Adapter.given`.
+    """
+
+    def __init__(self, config: MethodConfig) -> None:
+        """Take the settings; subclasses make their tensors."""
+        super().__init__()
+        self.config = config
+        self.side = SideInputs()
+        self._undo: list[Undo] = []
+
+    @property
+    def attached(self) -> bool:
+        """Whether it takes part in what the base computes."""
+        return bool(self._undo)
+
+    def attach(self, sam: Sam) -> None:
+        """Take part in what the base computes.
+
+        Args:
+            sam: the base it was built for, or one of the same architecture.
+
+        Raises:
+            TuningError: it is attached already.
+        """
+        self._attach_with(lambda: self._attach(sam))
+
+    def attach_merged(self, sam: Sam) -> None:
+        """Take part at no cost, by weights in the place of the base's; for use, not for training.
+
+        Raises:
+            TuningError: it is attached already, or the method cannot be merged.
+        """
+        if not self.config.merges:
+            raise TuningError(f"The method {self.config.method} cannot be merged into the base's weights.")
+        self._attach_with(lambda: replace_parameters(sam, self.merged(sam)))
+
+    def _attach_with(self, attach: Callable[[], Iterator[Undo]]) -> None:
+        if self._undo:
+            raise TuningError("This adapter is in use already.", type(self).__name__)
+        try:
+            for undo in attach():
+                self._undo.append(undo)
+        except BaseException:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Leave the base as it was, bit for bit. Does nothing when it is not attached."""
+        while self._undo:
+            self._undo.pop()()
+
+    @abstractmethod
+    def _attach(self, sam: Sam) -> Iterator[Undo]:
+        """Attach, yielding after every step how to take it back."""
+
+    def merged(self, sam: Sam) -> dict[str, torch.Tensor]:
+        """Return the base's tuned weights: dotted parameter name -> new tensor, of the base's dtype and device.
+
+        Must not be called while attached.
+        """
+        raise TuningError(f"The method {self.config.method} cannot be merged into the base's weights.", str(sam))
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield what an optimiser is to move, by name."""
+        yield from ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    def penalty(self) -> torch.Tensor | None:
+        """Return what the method adds to the loss of the forward pass just made (scalar), or None."""
+        return None
+
+    def begin_step(self, progress: float) -> None:
+        """Prepare a training step, for methods with a schedule.
+
+        Args:
+            progress: share of the training that is done, 0 to below 1.
+        """
+
+    def finish(self) -> None:
+        """End training: bring the part into the form in which it is used and saved."""
+
+
+def replace_parameters(sam: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[Undo]:
+    """Put tensors in the place of a network's parameters, yielding after each how to put the old one back.
+
+    Args:
+        sam: the network.
+        tensors: dotted name -> the tensor or parameter that takes the place; a plain tensor becomes a parameter
+            without gradient.
+
+    Raises:
+        TuningError: there is no such parameter, or it has another shape.
+    """
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        try:
+            module = sam.get_submodule(path)
+            old = module._parameters[leaf]
+        except (AttributeError, KeyError) as error:
+            raise TuningError("This adapter is for another base model.", f"no parameter {name}") from error
+        if old is None or old.shape != tensor.shape:
+            raise TuningError("This adapter is for another base model.", f"{name}: {old} against {tensor.shape}")
+        given = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
+        module._parameters[leaf] = given
+        yield _put_back(module, leaf, old)
+
+
+def _put_back(module: nn.Module, leaf: str, old: nn.Parameter) -> Undo:
+    def undo() -> None:
+        module._parameters[leaf] = old
+
+    return undo
+
+
+def count(parameters: Iterator[nn.Parameter] | Mapping[str, torch.Tensor]) -> int:
+    """Return how many numbers tensors hold together."""
+    tensors = parameters.values() if isinstance(parameters, Mapping) else parameters
+    return sum(tensor.numel() for tensor in tensors)

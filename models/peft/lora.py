@@ -1,0 +1,144 @@
+"""LoRA (Hu et al., ICLR 2022) in the linear layers of SAM's image encoder, on q, k and v separately where wanted."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..sam_modules import Sam
+from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
+from .hooks import hook_output
+from .sites import Blocks, Layer, linear, linear_names
+
+
+class Projection(enum.Enum):
+    """The three thirds of SAM's fused qkv layer; the value is their order in it."""
+
+    Q = 0
+    K = 1
+    V = 2
+
+
+@dataclass(frozen=True)
+class LoraConfig(MethodConfig):
+    """W x + (alpha / rank) B A x, A Kaiming-uniform, B zero.
+
+    Attributes:
+        rank: of the update, at least 1.
+        alpha: its scale is ``alpha / rank``.
+        layers: the linear layers that get one.
+        projections: of the fused qkv layer, each with an A and B of its own as in SAMed (Zhang and Liu, 2023); empty:
+            one A and B for the whole layer, as the ``peft`` library has it.
+        start: share of the blocks left out at the shallow end; 0.5 is "late" LoRA, which saves most of the memory.
+        stop: share of the blocks at which to end.
+    """
+
+    method: ClassVar[str] = "lora"
+    scope: ClassVar[Scope] = Scope.ENCODER
+    merges: ClassVar[bool] = True
+
+    rank: int = 4
+    alpha: float = 4.0
+    layers: tuple[Layer, ...] = (Layer.QKV,)
+    projections: tuple[Projection, ...] = field(default=(Projection.Q, Projection.V))
+    start: float = 0.0
+    stop: float = 1.0
+
+    def plan(self, sam: Sam) -> Plan:
+        """Say which layers get an update: see :meth:`.contract.MethodConfig.plan`."""
+        if not self.layers or len(set(self.projections)) != len(self.projections):
+            raise TuningError("LoRA needs at least one kind of layer, and every projection at most once.")
+        names = linear_names(Blocks(self.start, self.stop).of(sam), self.layers)
+        trainable = 0
+        for name in names:
+            layer = linear(sam, name)
+            if not 1 <= self.rank <= min(layer.in_features, layer.out_features):
+                raise TuningError(f"LoRA's rank {self.rank} does not fit a layer of width {layer.in_features}.")
+            slices = self._slices(name, layer)
+            trainable += sum(self.rank * (layer.in_features + stop - start) for start, stop in slices)
+        return Plan(names, (), trainable)
+
+    def build(self, sam: Sam) -> Part:
+        """Make A and B: see :meth:`.contract.MethodConfig.build`."""
+        return Lora(self, sam)
+
+    def _slices(self, name: str, layer: nn.Linear) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of a layer's outputs that have an update of their own."""
+        if not name.endswith(Layer.QKV.value) or not self.projections:
+            return ((0, layer.out_features),)
+        width = layer.out_features // len(Projection)
+        ordered = sorted(self.projections, key=lambda projection: projection.value)
+        return tuple((projection.value * width, (projection.value + 1) * width) for projection in ordered)
+
+
+class LowRank(nn.Module):
+    """B A of one range of a linear layer's outputs."""
+
+    def __init__(self, layer: nn.Linear, outputs: tuple[int, int], rank: int) -> None:
+        """Make A (rank, inputs) Kaiming-uniform and B (outputs, rank) zero, on the layer's device, in float32."""
+        super().__init__()
+        self.start, self.stop = outputs
+        device = layer.weight.device
+        self.lora_A = nn.Parameter(torch.empty(rank, layer.in_features, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(self.stop - self.start, rank, device=device))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (..., stop - start) for inputs (..., inputs)."""
+        return functional.linear(functional.linear(x, self.lora_A), self.lora_B)
+
+
+class Lora(Part):
+    """The updates of all layers that a plan names."""
+
+    config: LoraConfig
+
+    def __init__(self, config: LoraConfig, sam: Sam) -> None:
+        """Make A and B of every range."""
+        super().__init__(config)
+        self._scale = config.alpha / config.rank
+        self._sites = config.plan(sam).sites
+        self.updates = nn.ModuleDict()
+        for name in self._sites:
+            layer = linear(sam, name)
+            slices = config._slices(name, layer)
+            self.updates[_key(name)] = nn.ModuleList(LowRank(layer, outputs, config.rank) for outputs in slices)
+
+    def _attach(self, sam: Sam) -> Iterator[Undo]:
+        for name in self._sites:
+            yield from hook_output(linear(sam, name), partial(self._add, self._of(name)))
+
+    def _of(self, name: str) -> tuple[LowRank, ...]:
+        return tuple(update for update in self.updates[_key(name)].children() if isinstance(update, LowRank))
+
+    def _add(self, updates: tuple[LowRank, ...], x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        pieces = [(update, self._scale * update(x)) for update in updates]
+        if len(pieces) == 1 and pieces[0][1].shape == out.shape:
+            return out + pieces[0][1]
+        grown = torch.zeros_like(out)
+        for update, piece in pieces:
+            grown[..., update.start : update.stop] = piece.to(out.dtype)
+        return out + grown
+
+    def merged(self, sam: Sam) -> dict[str, torch.Tensor]:
+        """Return W + (alpha / rank) B A of every layer: see :meth:`.contract.Part.merged`."""
+        found: dict[str, torch.Tensor] = {}
+        for name in self._sites:
+            weight = linear(sam, name).weight.detach().clone()
+            for update in self._of(name):
+                delta = self._scale * (update.lora_B @ update.lora_A).detach()
+                weight[update.start : update.stop] += delta.to(weight.dtype)
+            found[f"{name}.weight"] = weight
+        return found
+
+
+def _key(name: str) -> str:
+    return name.removeprefix("image_encoder.").replace(".", "/")

@@ -1,0 +1,35 @@
+"""All methods by name, and configurations from their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..card import JsonValue
+from .contract import MethodConfig, TuningError
+from .lora import LoraConfig
+from .selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
+
+_CLASSES: tuple[type[MethodConfig], ...] = (
+    DecoderConfig,
+    BitFitConfig,
+    NormConfig,
+    FullConfig,
+    LoraConfig,
+)
+
+METHODS: Mapping[str, type[MethodConfig]] = {found.method: found for found in _CLASSES}
+
+
+def config_from_json(values: Mapping[str, JsonValue]) -> MethodConfig:
+    """Rebuild the configuration that an adapter's card holds.
+
+    Args:
+        values: as :meth:`.contract.MethodConfig.to_json` gave it.
+
+    Raises:
+        TuningError: the method is unknown here, or a setting is.
+    """
+    name = values.get("method")
+    if not isinstance(name, str) or name not in METHODS:
+        raise TuningError(f"The tuning method {name!r} is unknown. Update SamTune.", f"known: {sorted(METHODS)}")
+    return METHODS[name].from_json(values)
