@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from .errors import DeviceError, PromptError
 from .fast_attention import fastest_precision, speed_up
+from .peft.slot import AdapterSlot
 from .prompt_mask import draw_one
 from .sam_modules import ImageEncoderViT, PromptEncoder, Sam
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .card import ModelCard
+    from .peft.adapter import Adapter
 
 PATCH = 16
 """Input pixels per side of one cell of the embedding."""
@@ -58,7 +60,7 @@ def is_ambiguous(points: int, *, box: bool, previous: bool) -> bool:
 
 
 class PromptableModel:
-    """A loaded base model.
+    """A loaded base model, alone or with an adapter. Safe between threads, which take turns.
 
     Attributes:
         card: what it is.
@@ -82,12 +84,37 @@ class PromptableModel:
         with _device_errors(device):
             self.network: Sam = network.to(device)
         speed_up(self.network.image_encoder)
+        self._slot = AdapterSlot(self.network)
         self._prompt_encoders: dict[tuple[int, int], tuple[PromptEncoder, torch.Tensor]] = {}
 
     @property
     def encoder_steps(self) -> int:
         """How often :meth:`encode` calls its ``check``."""
         return len(self.network.image_encoder.blocks) + 1
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The adapter that takes part now; None for the base alone."""
+        return self._slot.current
+
+    @contextlib.contextmanager
+    def using(self, adapter: Adapter | None) -> Iterator[None]:
+        """Encode and decode with an adapter while the context lasts; other threads wait until it ends.
+
+        The base is not loaded again, and no adapter leaves a trace in it: with None its outputs are bit for bit those
+        it had before.
+
+        Args:
+            adapter: built for this model's network; None for the base alone.
+
+        Raises:
+            TuningError: the adapter does not fit this network.
+            DeviceError: the device ran out of memory.
+        """
+        with self._slot.lock:
+            with _device_errors(self.device):
+                self._slot.use(adapter)
+            yield
 
     @torch.inference_mode()
     def encode(
@@ -117,8 +144,9 @@ class PromptableModel:
         pixels = (pixels - mean) / std
         if valid is not None:
             pixels = pixels * torch.from_numpy(np.ascontiguousarray(valid)).to(self.device)
-        with _device_errors(self.device), fastest_precision(self.device), _checked(self.network.image_encoder, check):
-            embedding = _run_encoder(self.network.image_encoder, pixels[None])
+        encoder = self.network.image_encoder
+        with self._slot.lock, _device_errors(self.device), fastest_precision(self.device), _checked(encoder, check):
+            embedding = _run_encoder(encoder, pixels[None])
         result: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
         return result
 
@@ -153,7 +181,7 @@ class PromptableModel:
         height, width = int(embedding.shape[1]), int(embedding.shape[2])
         prompts, positions = self._prompt_encoder(height, width)
         plane = self._mask_prompt(embedding, points, labels, box, mask_logits)
-        with _device_errors(self.device):
+        with self._slot.lock, _device_errors(self.device):
             sparse, dense = prompts(
                 points=self._points(points, labels) if len(points) else None,
                 boxes=None if box is None else self._tensor(np.asarray(box, np.float32)[None]) - _CENTRE,
