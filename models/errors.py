@@ -56,6 +56,10 @@ class WeightsError(SamTuneError):
     """A weight file is corrupt, of another architecture, or not the one its card names."""
 
 
+class TuningError(SamTuneError):
+    """A tuning method cannot be applied, or an adapter does not fit."""
+
+
 class DownloadError(SamTuneError):
     """A download failed; what was received stays for a resume where the server supports it."""
 

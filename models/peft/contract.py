@@ -10,26 +10,33 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import types
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
 
 from ..card import JsonValue
-from ..errors import SamTuneError
+from ..errors import TuningError
 from ..sam_modules import Sam
+from .plain import record_from, to_plain
+
+__all__ = [
+    "MethodConfig",
+    "Part",
+    "Plan",
+    "Scope",
+    "SideInputs",
+    "TuningError",
+    "Undo",
+    "count",
+    "replace_parameters",
+]
 
 Undo = Callable[[], None]
 """Takes back one thing that attaching did."""
-
-
-class TuningError(SamTuneError):
-    """A tuning method cannot be applied, or an adapter does not fit."""
 
 
 class Scope(enum.Enum):
@@ -95,7 +102,7 @@ class MethodConfig(ABC):
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the settings as JSON values, with the method's name under ``method``."""
-        values = {item.name: _plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
+        values = {item.name: to_plain(getattr(self, item.name)) for item in dataclasses.fields(self)}
         return {"method": self.method, **values}
 
     @classmethod
@@ -105,43 +112,13 @@ class MethodConfig(ABC):
         Raises:
             TuningError: a value or a name is not one of this method's.
         """
-        hints = typing.get_type_hints(cls)
-        known = {item.name for item in dataclasses.fields(cls)}
         given = {name: value for name, value in values.items() if name != "method"}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise TuningError(f"The method {cls.method} has no setting {unknown[0]!r}.", f"known: {sorted(known)}")
         try:
-            return cls(**{name: _typed(hints[name], value) for name, value in given.items()})
+            return record_from(cls, given)
         except (TypeError, ValueError) as error:
-            raise TuningError(f"A setting of the method {cls.method} cannot be used: {error}") from error
-
-
-def _plain(value: object) -> JsonValue:
-    if isinstance(value, enum.Enum):
-        return _plain(value.value)
-    if isinstance(value, tuple | list | frozenset):
-        items = [_plain(item) for item in value]
-        return sorted(items, key=str) if isinstance(value, frozenset) else items
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{value!r} cannot be written into an adapter's card")
-
-
-def _typed(hint: Any, value: JsonValue) -> Any:  # noqa: ANN401 - whatever type the field has
-    """Turn a JSON value into what a field's annotation says: enums and (nested) tuples; the rest is as it comes."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(next(a for a in arguments if a is not type(None)), value)
-    if origin in (tuple, frozenset) and isinstance(value, list):
-        return origin(_typed(arguments[0], item) for item in value)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and hint in (int, float, str, bool) and type(value) is not hint:
-        raise TypeError(f"{value!r} is no {hint.__name__}")
-    return value
+            raise TuningError(
+                f"A setting of the method {cls.method} cannot be used: {error}. Correct it, or update SamTune."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -149,13 +126,17 @@ class SideInputs:
     """What an image comes with besides its three channels, for the encoder parts that know what to do with it.
 
     Attributes:
-        bands: (B, C, H, W) float32, standardised per band, on the ground of the image; None where there are none.
+        bands: (B, C, H, W) float32, standardised per band, on the ground of the image, NaN where there is no data; None
+            where there are none.
         streams: how many images of one place lie one after the other in the batch: with 2, the first half of the
             batch are the images and the second half the same places in the second modality.
+        published: what one part tells the parts after it about this batch: the band stem puts the (B, 32) mean spectral
+            code under ``band_stem.CODE``.
     """
 
     bands: torch.Tensor | None = None
     streams: int = 1
+    published: dict[str, torch.Tensor] = field(default_factory=dict, compare=False)
 
 
 class Part(nn.Module, ABC):
@@ -244,6 +225,15 @@ class Part(nn.Module, ABC):
 
     def finish(self) -> None:
         """End training: bring the part into the form in which it is used and saved."""
+
+    def expect(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Bring a new part into the form in which a file's tensors were saved, before they are loaded.
+
+        For methods whose :meth:`finish` changes the names or shapes of what ``state_dict`` holds; others keep this.
+
+        Args:
+            tensors: the file's, by the names that ``state_dict`` had; not checked yet.
+        """
 
 
 def replace_parameters(sam: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[Undo]:
