@@ -55,6 +55,8 @@ MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
 get_rel_pos = _modeling.image_encoder.get_rel_pos
+window_partition = _modeling.image_encoder.window_partition
+window_unpartition = _modeling.image_encoder.window_unpartition
 
 __all__ = [
     "Attention",
@@ -66,4 +68,6 @@ __all__ = [
     "TwoWayTransformer",
     "get_rel_pos",
     "import_modeling",
+    "window_partition",
+    "window_unpartition",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -37,6 +37,8 @@ class Adapter(nn.Module):
         self.parts: dict[str, Part] = {config.method: config.build(sam) for config in configs}
         for name, part in self.parts.items():
             self.add_module(name, part)
+        for part in self.parts.values():
+            part.meet(self.parts)
 
     @property
     def configs(self) -> tuple[MethodConfig, ...]:
@@ -95,6 +97,18 @@ class Adapter(nn.Module):
         """Yield what an optimiser is to move, by name."""
         for name, part in self.parts.items():
             yield from ((f"{name}.{own}", value) for own, value in part.trainable_parameters())
+
+    @property
+    def rate_factors(self) -> dict[str, float]:
+        """Parameters that learn faster or slower than the rest: name -> multiple of the learning rate."""
+        return {
+            f"{name}.{own}": factor for name, part in self.parts.items() for own, factor in part.rate_factors.items()
+        }
+
+    def calibrate(self, sam: Sam, losses: Sequence[Callable[[], torch.Tensor]]) -> None:
+        """Let the parts look at the data before training: see :meth:`.contract.Part.calibrate`."""
+        for part in self.parts.values():
+            part.calibrate(sam, losses)
 
     def penalty(self) -> torch.Tensor | None:
         """Return the sum of the parts' penalties, or None where no part has one."""

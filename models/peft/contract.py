@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
@@ -211,6 +211,29 @@ class Part(nn.Module, ABC):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield what an optimiser is to move, by name."""
         yield from ((name, value) for name, value in self.named_parameters() if value.requires_grad)
+
+    @property
+    def rate_factors(self) -> Mapping[str, float]:
+        """Parameters that learn faster or slower than the rest: name -> multiple of the learning rate."""
+        return {}
+
+    def meet(self, companions: Mapping[str, Part]) -> None:
+        """Learn which parts, by their methods' names, belong to the same adapter. Called once, before attaching.
+
+        Raises:
+            TuningError: it does not go with one of them.
+        """
+
+    def calibrate(self, sam: Sam, losses: Iterable[Callable[[], torch.Tensor]]) -> None:
+        """Look at the data before training; call it before the optimiser takes the parameters.
+
+        Args:
+            sam: the base, with the adapter attached or not.
+            losses: each makes a forward pass on one training sample and returns its loss (scalar, with its graph).
+
+        Raises:
+            TuningError: the samples teach nothing.
+        """
 
     def penalty(self) -> torch.Tensor | None:
         """Return what the method adds to the loss of the forward pass just made (scalar), or None."""
