@@ -1,0 +1,83 @@
+"""Every tuning method with settings to be tested with: the acceptance tests run over this table.
+
+Whoever adds a method adds a case here; a test fails for a method without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from samtune.models.peft.contract import MethodConfig, SideInputs
+from samtune.models.peft.lora import LoraConfig, Projection
+from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
+from samtune.models.peft.sites import EVERY_LAYER
+
+MakeSide = Callable[[int, int], SideInputs]
+"""(images, side of the images in pixels) -> what comes with them."""
+
+
+def no_side(images: int, side: int) -> SideInputs:
+    return SideInputs()
+
+
+def two_streams(images: int, side: int) -> SideInputs:
+    """The second half of the batch is the other modality."""
+    return SideInputs(streams=2)
+
+
+def bands_of(channels: int) -> MakeSide:
+    """Return a maker of random standardised bands, the same for every call with the same numbers."""
+
+    def make(images: int, side: int) -> SideInputs:
+        random = torch.Generator().manual_seed(channels)
+        return SideInputs(bands=torch.randn(images, channels, side, side, generator=random))
+
+    return make
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method with settings.
+
+    Attributes:
+        name: of the test.
+        config: the method.
+        side: what the images come with, for methods that need it. With two streams the batch is doubled.
+        start: largest change of the embedding that a new part may make; 0: none, bit for bit.
+        still: parts of names of trainable tensors that have no reason to move within three steps.
+        counts: trainable numbers for vit_b, vit_l and vit_h, from the source or by hand; empty where not given.
+        rate: learning rate of the test that overfits one tile.
+    """
+
+    name: str
+    config: MethodConfig
+    side: MakeSide = field(default=no_side)
+    start: float = 0.0
+    still: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    rate: float = 3e-3
+
+
+CONTROLS = (
+    Case("decoder", DecoderConfig(), counts=(4_058_340,) * 3, rate=1e-3),
+    Case("bitfit", BitFitConfig(), counts=(82_944, 221_184, 368_640), rate=3e-2),
+    Case("norm", NormConfig(), counts=(36_864, 98_304, 163_840), rate=3e-2),
+    Case("full", FullConfig(), counts=(89_670_912, 308_278_272, 637_026_048), rate=1e-3),
+    Case("lora", LoraConfig(), counts=(147_456, 393_216, 655_360), rate=1e-2),
+    Case("lora-whole", LoraConfig(rank=8, projections=()), counts=(294_912, 786_432, 1_310_720), rate=1e-2),
+    Case(
+        "lora-late",
+        LoraConfig(rank=4, alpha=8.0, layers=EVERY_LAYER, projections=(Projection.Q,), start=0.5),
+        rate=1e-2,
+    ),
+)
+
+WITH_ADAPTERS: tuple[Case, ...] = ()
+"""Adapters, gates and methods with several experts."""
+
+WITH_SIDE: tuple[Case, ...] = ()
+"""Methods for bands and second streams."""
+
+CASES: tuple[Case, ...] = (*CONTROLS, *WITH_ADAPTERS, *WITH_SIDE)
