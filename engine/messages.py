@@ -272,6 +272,7 @@ class SegmentParams:
         box: corners of a box drawn on the map, any number of points, in the raster's CRS; empty for no box. It is one
             prompt, given before the points.
         cached_only: answer :attr:`Empty.COLD` rather than encode (hover).
+        adapter: path of the file of an adapter tuned on the model; empty for the model as it is.
     """
 
     raster: RasterSpec
@@ -281,6 +282,7 @@ class SegmentParams:
     box: tuple[tuple[float, float], ...] = ()
     outline: OutlineOptions = OutlineOptions()
     cached_only: bool = False
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,8 @@ class SegmentResult:
         source: where the embedding came from: ``memory``, ``disk`` or ``encoder``; empty when COLD.
         seconds: time spent per step, for the diagnostics and the benchmarks.
         message: one sentence for the user when there is no outline.
+        adapter: name of the adapter that took part, for the attribute; empty for none.
+        notes: what speaks against using this adapter here (other bands, another ground resolution), as sentences.
     """
 
     empty: Empty
@@ -310,6 +314,8 @@ class SegmentResult:
     source: str
     seconds: dict[str, float]
     message: str = ""
+    adapter: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -319,6 +325,7 @@ class PrepareParams:
     Attributes:
         thumbnail: side in pixels of the picture to send back; 0 for none.
         cached_only: do not encode; only answer with the crop and its thumbnail.
+        adapter: path of the file of an adapter tuned on the model; empty for the model as it is.
     """
 
     raster: RasterSpec
@@ -328,6 +335,7 @@ class PrepareParams:
     y: float
     thumbnail: int = 0
     cached_only: bool = False
+    adapter: str = ""
 
 
 @dataclass(frozen=True)
@@ -338,6 +346,7 @@ class PrepareResult:
         crop: four corners in the raster's CRS.
         ready: the embedding is now in the store.
         thumbnail_png: base64 PNG of exactly what the model sees; empty when none was asked for.
+        notes: what speaks against using this adapter here, as sentences.
     """
 
     level: int
@@ -346,6 +355,7 @@ class PrepareResult:
     source: str
     seconds: dict[str, float]
     thumbnail_png: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..models.errors import RasterError
 from . import outlines
+from .adapters import AdapterService, LoadedAdapter, refuse_without_prompts, warnings
 from .crops import Crop, CropFrame, crop_at
 from .ground import aspect
 from .messages import (
@@ -71,6 +72,7 @@ class _Work:
 
     source: RasterSource
     model: PromptableModel
+    adapter: LoadedAdapter | None
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -84,6 +86,16 @@ class _Work:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    @contextmanager
+    def adapted(self) -> Iterator[None]:
+        """Have the model compute with the request's adapter, or without any."""
+        with self.model.using(self.adapter.adapter if self.adapter else None):
+            yield
+
+    def notes(self, level: int) -> tuple[str, ...]:
+        """Say what speaks against the request's adapter on this raster at this level."""
+        return warnings(self.adapter.card, self.source.info, level) if self.adapter else ()
 
     def counting_check(self, message: str, start: float, end: float, steps: int) -> Callable[[], None]:
         """Return a check for a cancel, to be called before each of ``steps`` steps, that reports how far they are."""
@@ -101,15 +113,17 @@ class _Work:
 class Segmenter:
     """Opens rasters, encodes crops, segments objects. For one thread."""
 
-    def __init__(self, models: Models, store: EmbeddingStore) -> None:
+    def __init__(self, models: Models, store: EmbeddingStore, adapters: AdapterService | None = None) -> None:
         """Join the parts.
 
         Args:
             models: gives loaded models by name.
             store: of embeddings.
+            adapters: loads adapters; None for a service of its own.
         """
         self._models = models
         self._store = store
+        self._adapters = AdapterService() if adapters is None else adapters
         self._memory = PromptMemory()
         self._sources: OrderedDict[RasterSpec, RasterSource] = OrderedDict()
         self._completed: dict[RasterSpec, RasterSpec] = {}
@@ -145,8 +159,9 @@ class Segmenter:
             RasterError: the raster cannot be read, or the crop has no data.
             PromptError: the place is beyond the raster.
             ModelMissingError: the model's weights are not on this machine.
+            TuningError: the adapter is missing, damaged or for another model.
         """
-        work = self._work(params.raster, params.model, progress)
+        work = self._work(params, progress)
         raster = work.source.frame
         pixel = on_raster(raster, np.array([[params.x, params.y]]), "The place")[0]
         crop = crop_at(raster, _input_size(work), params.level, (float(pixel[0]), float(pixel[1])))
@@ -162,6 +177,7 @@ class Segmenter:
             source=found.source if found else "",
             seconds=work.seconds,
             thumbnail_png=base64.b64encode(png).decode(),
+            notes=work.notes(crop.level),
         )
 
     def segment(self, params: SegmentParams, progress: Progress) -> SegmentResult:
@@ -181,16 +197,17 @@ class Segmenter:
             PromptError: a prompt is beyond the raster or on nodata, or there is no positive one to begin with.
             RasterError: the raster cannot be read.
             ModelMissingError: the model's weights are not on this machine.
+            TuningError: the adapter is missing, damaged or for another model.
         """
-        work = self._work(params.raster, params.model, progress)
+        work = self._work(params, progress)
         place = locate(work.source.frame, _input_size(work), params)
         found = self._embedding(work, place.frame.crop, cached_only=params.cached_only, prompts=place.prompts)
         if found is None:
             return _without_outline(Empty.COLD, place, work, "", "This part of the raster is not encoded yet.")
-        with work.step("decode", 0.9, "Segmenting"):
+        with work.step("decode", 0.9, "Segmenting"), work.adapted():
             answer = self._memory.answer(
                 work.model,
-                found.digest,
+                found.digest + (work.adapter.digest if work.adapter else ""),
                 found.crop.embedding,
                 _covered(found.crop),
                 place.prompts,
@@ -229,9 +246,13 @@ class Segmenter:
             source.close()
         self._completed = {asked: known for asked, known in self._completed.items() if known != complete}
 
-    def _work(self, spec: RasterSpec, model: str, progress: Progress) -> _Work:
+    def _work(self, params: PrepareParams | SegmentParams, progress: Progress) -> _Work:
         progress.check()
-        return _Work(self._source(spec), self._models.get(model, progress), progress)
+        source, model = self._source(params.raster), self._models.get(params.model, progress)
+        adapter = self._adapters.get(params.adapter, model, progress) if params.adapter else None
+        if adapter is not None:
+            refuse_without_prompts(adapter.card)
+        return _Work(source, model, adapter, progress)
 
     def _picture(self, work: _Work, crop: Crop) -> _Picture:
         with work.step("read", 0.05, "Reading the raster"):
@@ -248,8 +269,7 @@ class Segmenter:
         prompts: PromptList | None = None,
     ) -> _Found | None:
         """Return a crop's embedding, encoded now if need be; prompts are first checked to lie on data."""
-        card = work.model.card
-        key = EmbeddingKey.of(work.source.info.fingerprint, work.source.info.spec, crop, card.sha256 or card.name)
+        key = _key(work, crop)
         stored = self._store.get(key)
         if stored is not None:
             check_on_data(stored[0].valid, prompts)
@@ -261,7 +281,7 @@ class Segmenter:
         if not picture.valid.any():
             raise RasterError("The raster has no data here. Go to a part of it that has.")
         message = "Encoding this part of the raster (once per place)"
-        with work.step("encode", 0.2, message):
+        with work.step("encode", 0.2, message), work.adapted():
             check = work.counting_check(message, 0.2, 0.9, work.model.encoder_steps)
             embedding = work.model.encode(picture.image, picture.valid, check)
         fresh = StoredCrop(embedding, None if picture.valid.all() else picture.valid)
@@ -284,6 +304,12 @@ class _Found:
     crop: StoredCrop
     source: str
     digest: str
+
+
+def _key(work: _Work, crop: Crop) -> EmbeddingKey:
+    info, card = work.source.info, work.model.card
+    encoder = work.adapter.encoder if work.adapter else ""
+    return EmbeddingKey.of(info.fingerprint, info.spec, crop, card.sha256 or card.name, encoder)
 
 
 def _input_size(work: _Work) -> int:
@@ -317,6 +343,8 @@ def _without_outline(empty: Empty, place: Place, work: _Work, source: str, messa
         source=source,
         seconds=work.seconds,
         message=message,
+        adapter=work.adapter.card.name if work.adapter else "",
+        notes=work.notes(place.frame.crop.level),
     )
 
 
@@ -347,4 +375,6 @@ def _outline(answer: Answer, found: _Found, place: Place, work: _Work, options: 
         crop=frame.corners,
         source=found.source,
         seconds=work.seconds,
+        adapter=work.adapter.card.name if work.adapter else "",
+        notes=work.notes(frame.crop.level),
     )

@@ -56,7 +56,7 @@ class EmbeddingKey:
         stretch: (low, high) per band.
         crop: level, input size and window.
         model: SHA-256 of the base model's weights.
-        encoder_adapter: SHA-256 of an adapter that changes the image encoder; empty for none.
+        encoder_adapter: SHA-256 of what an adapter changes in the image encoder; empty where it leaves that alone.
     """
 
     raster: str
@@ -67,7 +67,7 @@ class EmbeddingKey:
     encoder_adapter: str = ""
 
     @classmethod
-    def of(cls, fingerprint: str, spec: RasterSpec, crop: Crop, model: str) -> EmbeddingKey:
+    def of(cls, fingerprint: str, spec: RasterSpec, crop: Crop, model: str, encoder_adapter: str = "") -> EmbeddingKey:
         """Make the key of a crop.
 
         Args:
@@ -75,11 +75,12 @@ class EmbeddingKey:
             spec: completed: bands and stretch are set.
             crop: of that raster.
             model: SHA-256 of the base model's weights.
+            encoder_adapter: hash of what an adapter changes in embeddings; empty where it changes none.
 
         Returns:
             The key.
         """
-        return cls(fingerprint, spec.bands, spec.stretch, crop, model)
+        return cls(fingerprint, spec.bands, spec.stretch, crop, model, encoder_adapter)
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,6 +30,7 @@ class FakeModel:
     Attributes:
         encoded: pictures and validity that were encoded.
         decoded: arguments of every decoder run.
+        used: adapters that were asked for, None for the base alone.
         ious: predicted for the three masks; for a single mask the second is taken.
         encoder_steps: how often ``encode`` calls its ``check``.
     """
@@ -41,6 +43,13 @@ class FakeModel:
         self.encoded: list[tuple[NDArray[np.uint8], NDArray[np.bool_] | None]] = []
         self.decoded: list[SimpleNamespace] = []
         self.ious = (0.6, 0.9, 0.7)
+        self.used: list[object] = []
+
+    @contextlib.contextmanager
+    def using(self, adapter: object) -> Iterator[None]:
+        """Note which adapter was asked for."""
+        self.used.append(adapter)
+        yield
 
     def encode(
         self,
