@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..card import JsonValue
+from ..heads.instances import InstancesConfig
+from ..heads.semantic import SemanticConfig
 from .contract import MethodConfig, TuningError
+from .dora import DoraConfig
 from .lora import LoraConfig
 from .selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 
@@ -15,6 +18,7 @@ _CLASSES: tuple[type[MethodConfig], ...] = (
     NormConfig,
     FullConfig,
     LoraConfig,
+    DoraConfig,
 )
 
 METHODS: Mapping[str, type[MethodConfig]] = {found.method: found for found in _CLASSES}
