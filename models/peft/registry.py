@@ -19,6 +19,8 @@ _CLASSES: tuple[type[MethodConfig], ...] = (
     FullConfig,
     LoraConfig,
     DoraConfig,
+    SemanticConfig,
+    InstancesConfig,
 )
 
 METHODS: Mapping[str, type[MethodConfig]] = {found.method: found for found in _CLASSES}
