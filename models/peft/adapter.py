@@ -10,6 +10,7 @@ from torch import nn
 
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Scope, SideInputs, TuningError
+from .places import taken
 
 
 class Adapter(nn.Module):
@@ -19,7 +20,8 @@ class Adapter(nn.Module):
     attached and detached in any order.
 
     Attributes:
-        parts: the parts by their methods' names, in the order in which they attach.
+        parts: the parts by their methods' names, in the order in which they attach: first those that put their own
+            weights in the places of the base's, so that others merge with those.
     """
 
     def __init__(self, sam: Sam, configs: Sequence[MethodConfig]) -> None:
@@ -33,8 +35,7 @@ class Adapter(nn.Module):
             TuningError: a plan does not fit the base, or two parts want the same.
         """
         super().__init__()
-        _check(sam, configs)
-        self.parts: dict[str, Part] = {config.method: config.build(sam) for config in configs}
+        self.parts: dict[str, Part] = {config.method: config.build(sam) for config in _ordered(sam, configs)}
         for name, part in self.parts.items():
             self.add_module(name, part)
         for part in self.parts.values():
@@ -61,14 +62,16 @@ class Adapter(nn.Module):
         Args:
             sam: the base it was built for.
             merged: put weights in the place of the base's where the method can, which costs nothing in use. Not for
-                training.
+                training. Where another adapter has weights in the base at that time, nothing is merged, so that the
+                two can be detached in any order.
 
         Raises:
             TuningError: it is attached already.
         """
+        merging = merged and not taken(sam)
         try:
             for part in self.parts.values():
-                if merged and part.config.merges:
+                if merging and part.config.merges:
                     part.attach_merged(sam)
                 else:
                     part.attach(sam)
@@ -83,7 +86,10 @@ class Adapter(nn.Module):
 
     @contextlib.contextmanager
     def given(self, side: SideInputs) -> Iterator[None]:
-        """Let the parts know what a batch comes with, while the context lasts."""
+        """Let the parts know what a batch comes with, while the context lasts.
+
+        Where activations are computed again for the backward pass, that must lie within the context too.
+        """
         before = {name: part.side for name, part in self.parts.items()}
         for part in self.parts.values():
             part.side = side
@@ -126,24 +132,26 @@ class Adapter(nn.Module):
             part.finish()
 
 
-def _check(sam: Sam, configs: Sequence[MethodConfig]) -> None:
+def _ordered(sam: Sam, configs: Sequence[MethodConfig]) -> list[MethodConfig]:
+    """Check that methods go together, and return those that replace parameters first."""
     if not configs:
         raise TuningError("Choose at least one method to tune with.")
     replaced: dict[str, str] = {}
-    methods: set[str] = set()
+    plans: dict[str, tuple[str, ...]] = {}
     for config in configs:
-        if config.method in methods:
+        if config.method in plans:
             raise TuningError(f"The method {config.method} is given twice.")
-        methods.add(config.method)
-        for name in config.plan(sam).replaced:
+        plans[config.method] = config.plan(sam).replaced
+        for name in plans[config.method]:
             if name in replaced:
                 raise TuningError(
                     f"The methods {replaced[name]} and {config.method} both tune the same weights. Leave one out.", name
                 )
             replaced[name] = config.method
+    return sorted(configs, key=lambda config: not plans[config.method])
 
 
 def freeze(sam: Sam) -> None:
-    """Stop gradients to everything of the base; parts bring their own parameters."""
+    """Stop gradients to everything of the base; parts bring their own parameters. To be called before attaching."""
     for parameter in sam.parameters():
         parameter.requires_grad_(requires_grad=False)

@@ -21,6 +21,7 @@ from torch import nn
 from ..card import JsonValue
 from ..errors import TuningError
 from ..sam_modules import Sam
+from .places import Undo, replace_parameters
 from .plain import record_from, to_plain
 
 __all__ = [
@@ -34,9 +35,6 @@ __all__ = [
     "count",
     "replace_parameters",
 ]
-
-Undo = Callable[[], None]
-"""Takes back one thing that attaching did."""
 
 
 class Scope(enum.Enum):
@@ -175,6 +173,8 @@ class Part(nn.Module, ABC):
     def attach_merged(self, sam: Sam) -> None:
         """Take part at no cost, by weights in the place of the base's; for use, not for training.
 
+        The weights are made from those that are in place now, so whatever else took places there must outlast this.
+
         Raises:
             TuningError: it is attached already, or the method cannot be merged.
         """
@@ -257,38 +257,6 @@ class Part(nn.Module, ABC):
         Args:
             tensors: the file's, by the names that ``state_dict`` had; not checked yet.
         """
-
-
-def replace_parameters(sam: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[Undo]:
-    """Put tensors in the place of a network's parameters, yielding after each how to put the old one back.
-
-    Args:
-        sam: the network.
-        tensors: dotted name -> the tensor or parameter that takes the place; a plain tensor becomes a parameter
-            without gradient.
-
-    Raises:
-        TuningError: there is no such parameter, or it has another shape.
-    """
-    for name, tensor in tensors.items():
-        path, _, leaf = name.rpartition(".")
-        try:
-            module = sam.get_submodule(path)
-            old = module._parameters[leaf]
-        except (AttributeError, KeyError) as error:
-            raise TuningError("This adapter is for another base model.", f"no parameter {name}") from error
-        if old is None or old.shape != tensor.shape:
-            raise TuningError("This adapter is for another base model.", f"{name}: {old} against {tensor.shape}")
-        given = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
-        module._parameters[leaf] = given
-        yield _put_back(module, leaf, old)
-
-
-def _put_back(module: nn.Module, leaf: str, old: nn.Parameter) -> Undo:
-    def undo() -> None:
-        module._parameters[leaf] = old
-
-    return undo
 
 
 def count(parameters: Iterator[nn.Parameter] | Mapping[str, torch.Tensor]) -> int:

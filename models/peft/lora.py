@@ -62,16 +62,20 @@ class LoraConfig(MethodConfig):
             layer = linear(sam, name)
             if not 1 <= self.rank <= min(layer.in_features, layer.out_features):
                 raise TuningError(f"LoRA's rank {self.rank} does not fit a layer of width {layer.in_features}.")
-            slices = self._slices(name, layer)
-            trainable += sum(self.rank * (layer.in_features + stop - start) for start, stop in slices)
+            trainable += sum(self.rank * (layer.in_features + stop - start) for start, stop in self.slices(name, layer))
         return Plan(names, (), trainable)
 
     def build(self, sam: Sam) -> Part:
         """Make A and B: see :meth:`.contract.MethodConfig.build`."""
         return Lora(self, sam)
 
-    def _slices(self, name: str, layer: nn.Linear) -> tuple[tuple[int, int], ...]:
-        """Return the ranges of a layer's outputs that have an update of their own."""
+    def slices(self, name: str, layer: nn.Linear) -> tuple[tuple[int, int], ...]:
+        """Return the ranges of a layer's outputs that have an update of their own.
+
+        Args:
+            name: dotted, of the layer.
+            layer: itself.
+        """
         if not name.endswith(Layer.QKV.value) or not self.projections:
             return ((0, layer.out_features),)
         width = layer.out_features // len(Projection)
@@ -80,7 +84,12 @@ class LoraConfig(MethodConfig):
 
 
 class LowRank(nn.Module):
-    """B A of one range of a linear layer's outputs."""
+    """B A of one range of a linear layer's outputs.
+
+    Attributes:
+        start: first output of the range.
+        stop: its end.
+    """
 
     def __init__(self, layer: nn.Linear, outputs: tuple[int, int], rank: int) -> None:
         """Make A (rank, inputs) Kaiming-uniform and B (outputs, rank) zero, on the layer's device, in float32."""
@@ -96,48 +105,81 @@ class LowRank(nn.Module):
         return functional.linear(functional.linear(x, self.lora_A), self.lora_B)
 
 
+class Update(LowRank):
+    """(alpha / rank) B A of one range, as the configuration says."""
+
+    def __init__(self, layer: nn.Linear, outputs: tuple[int, int], config: LoraConfig) -> None:
+        """Make A and B."""
+        super().__init__(layer, outputs, config.rank)
+        self.scale = config.alpha / config.rank
+
+    def growth(self, layer: nn.Linear, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - DoRA's
+        """Return what is added to the range's outputs.
+
+        Args:
+            layer: where.
+            x: (..., inputs) its inputs.
+            out: (..., outputs) all its outputs.
+
+        Returns:
+            (..., stop - start).
+        """
+        return self.scale * self(x)
+
+    def merged(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return W + (alpha / rank) B A for the range's rows (stop - start, inputs) of W, in float32."""
+        return rows.float() + self.scale * (self.lora_B.detach() @ self.lora_A.detach())
+
+
 class Lora(Part):
     """The updates of all layers that a plan names."""
 
     config: LoraConfig
 
-    def __init__(self, config: LoraConfig, sam: Sam) -> None:
-        """Make A and B of every range."""
+    def __init__(self, config: LoraConfig, sam: Sam, update: type[Update] = Update) -> None:
+        """Make the updates of every range.
+
+        Args:
+            config: the settings.
+            sam: the base.
+            update: of which kind.
+        """
         super().__init__(config)
-        self._scale = config.alpha / config.rank
-        self._sites = config.plan(sam).sites
+        self.sites = config.plan(sam).sites
         self.updates = nn.ModuleDict()
-        for name in self._sites:
+        for name in self.sites:
             layer = linear(sam, name)
-            slices = config._slices(name, layer)
-            self.updates[_key(name)] = nn.ModuleList(LowRank(layer, outputs, config.rank) for outputs in slices)
+            made = (update(layer, outputs, config) for outputs in config.slices(name, layer))
+            self.updates[_key(name)] = nn.ModuleList(made)
+
+    def of(self, name: str) -> tuple[Update, ...]:
+        """Return the updates of a layer by its dotted name."""
+        return tuple(update for update in self.updates[_key(name)].children() if isinstance(update, Update))
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
-        for name in self._sites:
-            yield from hook_output(linear(sam, name), partial(self._add, self._of(name)))
-
-    def _of(self, name: str) -> tuple[LowRank, ...]:
-        return tuple(update for update in self.updates[_key(name)].children() if isinstance(update, LowRank))
-
-    def _add(self, updates: tuple[LowRank, ...], x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        pieces = [(update, self._scale * update(x)) for update in updates]
-        if len(pieces) == 1 and pieces[0][1].shape == out.shape:
-            return out + pieces[0][1]
-        grown = torch.zeros_like(out)
-        for update, piece in pieces:
-            grown[..., update.start : update.stop] = piece.to(out.dtype)
-        return out + grown
+        for name in self.sites:
+            layer = linear(sam, name)
+            yield from hook_output(layer, partial(_grown, layer, self.of(name)))
 
     def merged(self, sam: Sam) -> dict[str, torch.Tensor]:
         """Return W + (alpha / rank) B A of every layer: see :meth:`.contract.Part.merged`."""
         found: dict[str, torch.Tensor] = {}
-        for name in self._sites:
+        for name in self.sites:
             weight = linear(sam, name).weight.detach().clone()
-            for update in self._of(name):
-                delta = self._scale * (update.lora_B @ update.lora_A).detach()
-                weight[update.start : update.stop] += delta.to(weight.dtype)
+            for update in self.of(name):
+                weight[update.start : update.stop] = update.merged(weight[update.start : update.stop]).to(weight.dtype)
             found[f"{name}.weight"] = weight
         return found
+
+
+def _grown(layer: nn.Linear, updates: tuple[Update, ...], x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    pieces = [(update, update.growth(layer, x, out)) for update in updates]
+    if len(pieces) == 1 and pieces[0][1].shape == out.shape:
+        return out + pieces[0][1]
+    grown = torch.zeros_like(out)
+    for update, piece in pieces:
+        grown[..., update.start : update.stop] = piece.to(out.dtype)
+    return out + grown
 
 
 def _key(name: str) -> str:
