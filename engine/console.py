@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,6 +14,7 @@ from .messages import to_wire
 from .paths import chosen, default_folders
 
 if TYPE_CHECKING:
+    from ..models.peft.adapter_card import AdapterCard
     from .store import EmbeddingStore
 
 _INTERVAL = 0.2
@@ -106,6 +108,30 @@ def open_store(args: argparse.Namespace) -> EmbeddingStore:
     if store.warning:
         sys.stderr.write(f"samtune: {store.warning}\n")
     return store
+
+
+def adapter_card(args: argparse.Namespace) -> AdapterCard | None:
+    """Return the card of the adapter given by ``--adapter``; None without one.
+
+    Args:
+        args: of a parser with that option.
+
+    Raises:
+        TuningError: the file is missing, or damaged or no adapter.
+    """
+    from ..models.peft.adapter_card import read_card  # not every command needs it
+
+    return read_card(Path(str(args.adapter)).expanduser()) if args.adapter else None
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Write sentences to stderr, a line each.
+
+    Args:
+        sentences: what the user should know, but what stops nothing.
+    """
+    for sentence in sentences:
+        sys.stderr.write(f"samtune: {sentence}\n")
 
 
 def write(text: str) -> None:

@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ...models import registry
 from ...models.errors import OutputError, SamTuneError
 from .. import console
+from ..adapters import AdapterService, refuse_without_prompts
 from ..cli import Subparsers
 from ..device import AUTO, choose
 from ..evaluate.answerers import FelzenszwalbAnswerer, ModelAnswerer, RandomWalkerAnswerer
@@ -34,7 +36,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("labels", type=Path, help="COCO file, label image, vector file, or a folder of them")
     parser.add_argument("--class-field", default="", metavar="F", help="attribute of vector labels with the class")
     parser.add_argument("--bands", default="", metavar="B", help="one or three band numbers, such as 4,3,2")
-    parser.add_argument("--model", default="tiny", metavar="M", help="base model (tiny)")
+    parser.add_argument("--model", default="", metavar="M", help="base model (tiny, or the adapter's)")
+    parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
     parser.add_argument("--baseline", choices=sorted(_BASELINES), help="measure this classical method instead")
     parser.add_argument("--prompts", default="point,box", metavar="P", help="point, box or both (point,box)")
     parser.add_argument("--clicks", type=int, default=5, metavar="N", help="clicks measured (5)")
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     prompts = {part.strip() for part in str(args.prompts).split(",")}
     if not prompts <= set(_PROMPTS):
         raise SamTuneError(f"--prompts takes {' and '.join(_PROMPTS)}, not {args.prompts}.")
+    if args.baseline and args.adapter:
+        raise SamTuneError("--baseline measures a classical method, which has no adapters. Leave one of the two out.")
     plan = Plan(
         points="point" in prompts,
         boxes="box" in prompts,
@@ -72,8 +77,13 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     pairs = find_pairs(args.rasters, args.labels, args.class_field, args.least)
-    progress = console.ConsoleProgress()
+    card = console.adapter_card(args)
+    if card is not None:
+        refuse_without_prompts(card)
+    args.model = args.model or (card.base.name if card else registry.DEFAULT_MODEL)
     bands = tuple(int(part) for part in str(args.bands).split(",") if part.strip())
+    bands = bands or (card.inputs.rgb if card else ())
+    progress = console.ConsoleProgress()
     try:
         outcomes = evaluate(pairs, _maker(args), plan, Selection(args.most, bands, args.seed), progress)
     finally:
@@ -81,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if not outcomes:
         raise SamTuneError(f"None of the labelled objects has {args.least} pixels. Lower --least.")
     found = report(outcomes, plan, seed=args.seed, objects=args.json is not None)
-    found["measured"] = args.baseline or args.model
+    found["measured"] = args.baseline or args.model + (f" with {card.name}" if card else "")
     console.write(as_text(found))
     if args.json is not None:
         _write(args.json, found)
@@ -99,4 +109,7 @@ def _maker(args: argparse.Namespace) -> Callable[[RasterSource], Answerer]:
     if args.baseline:
         return _BASELINES[str(args.baseline)]
     model = ModelService(console.models_dir(args), choose(args.device)).get(str(args.model))
-    return lambda source: ModelAnswerer(model, source)
+    if not args.adapter:
+        return lambda source: ModelAnswerer(model, source)
+    loaded = AdapterService().get(str(args.adapter), model)
+    return lambda source: ModelAnswerer(model, source, loaded.adapter)

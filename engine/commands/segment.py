@@ -12,8 +12,11 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
+from ...models import registry
 from ...models.errors import PromptError
+from ...models.peft.adapter_card import AdapterCard
 from .. import console
+from ..adapters import level_of
 from ..cli import Subparsers
 from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
@@ -70,12 +73,15 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="a box around the object")
     parser.add_argument("--crs", default="", metavar="EPSG:n", help="of the coordinates given (default: the raster's)")
     parser.add_argument("--bands", type=_bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
-    parser.add_argument("--level", type=int, help="a model pixel is 2**LEVEL raster pixels (default 0, or by the box)")
+    parser.add_argument(
+        "--level", type=int, help="a model pixel is 2**LEVEL raster pixels (default 0; by the box or adapter)"
+    )
     parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, metres")
     parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area, m²")
     parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area, m²")
     parser.add_argument("--class", default="", dest="label", metavar="NAME", help="value of the attribute class")
-    parser.add_argument("--model", default="tiny", help="name of the base model (default: tiny)")
+    parser.add_argument("--model", default="", help="name of the base model (default: tiny, or the adapter's)")
+    parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda or mps")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.gpkg", help="GeoPackage to write")
     parser.add_argument("--layer", default="segments", help="layer in it (default: segments)")
@@ -102,13 +108,16 @@ def run(args: argparse.Namespace) -> int:
     check_target(target)
     device = choose(args.device)
     apply_threads(device.threads)
+    card = console.adapter_card(args)
+    args.model = args.model or (card.base.name if card else registry.DEFAULT_MODEL)
     models = ModelService(console.models_dir(args), device)
     segmenter = Segmenter(models, console.open_store(args))
     progress = console.ConsoleProgress()
     try:
-        info = segmenter.open(RasterSpec(args.raster, args.bands), progress)
+        bands = args.bands or (card.inputs.rgb if card else ())
+        info = segmenter.open(RasterSpec(args.raster, bands), progress)
         size = models.get(args.model, progress).card.input_size
-        params = _params(args, info, size)
+        params = _params(args, info, size, card)
         result = segmenter.segment(params, progress)
     finally:
         progress.close()
@@ -123,20 +132,25 @@ def run(args: argparse.Namespace) -> int:
         prompt=prompt_kind(points=bool(params.points), box=bool(params.box)),
         raster=raster_name(args.raster),
         bands=info.spec.bands,
+        adapter=result.adapter,
     )
     write_outlines(target, [outline], info.crs_wkt)
     _tell(args, info, result, outline)
     return 0
 
 
-def _params(args: argparse.Namespace, info: RasterInfo, size: int) -> SegmentParams:
+def _params(args: argparse.Namespace, info: RasterInfo, size: int, card: AdapterCard | None) -> SegmentParams:
     points, box = args.points, _ring(args.box)
     if args.crs:
         xy = _reproject([(point.x, point.y) for point in points], args.crs, info)
         points = tuple(Prompt(x, y, point.positive) for (x, y), point in zip(xy, points, strict=True))
         box = _reproject(box, args.crs, info)
-    level = args.level if args.level is not None else _level(info, box, size)
-    return SegmentParams(info.spec, args.model, level, points, box, _options(args, info))
+    level = args.level
+    if level is None and card is not None and not box:
+        level = level_of(card, info)
+    if level is None:
+        level = _level(info, box, size)
+    return SegmentParams(info.spec, args.model, level, points, box, _options(args, info), adapter=args.adapter)
 
 
 def _options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:
@@ -181,6 +195,7 @@ def _reproject(points: Sequence[tuple[float, float]], crs: str, info: RasterInfo
 
 def _tell(args: argparse.Namespace, info: RasterInfo, result: SegmentResult, outline: Outline | None = None) -> None:
     area = ground_area(outline.geometry, info.crs_wkt) if outline else 0.0
+    console.warn(result.notes)
     if args.json:
         output = str(args.output) if outline else ""
         square_metres = area if math.isfinite(area) else None

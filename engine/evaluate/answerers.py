@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import segmentation
 
+from ...models.peft.adapter import Adapter
 from ...models.promptable import PromptableModel
 from ..crops import Crop, RasterFrame
 from ..prompting import PromptList, PromptMemory
@@ -26,9 +27,9 @@ def _never() -> None:
 class ModelAnswerer:
     """A model on one raster: crops are read, encoded and decoded as for a click in QGIS, without the outline step."""
 
-    def __init__(self, model: PromptableModel, source: RasterSource) -> None:
-        """Take a loaded model and an open raster."""
-        self._model, self._source = model, source
+    def __init__(self, model: PromptableModel, source: RasterSource, adapter: Adapter | None = None) -> None:
+        """Take a loaded model, an open raster, and an adapter of the model where one is to be measured."""
+        self._model, self._source, self._adapter = model, source, adapter
         self._memory = PromptMemory()
         self._crops: OrderedDict[Crop, tuple[NDArray[np.float16], Mask]] = OrderedDict()
 
@@ -44,8 +45,9 @@ class ModelAnswerer:
 
     def answer(self, crop: Crop, prompts: PromptList) -> tuple[Mask, float]:
         """Return the model's mask in raster pixels and its predicted IoU."""
-        embedding, covered = self._encoded(crop)
-        answer = self._memory.answer(self._model, repr(crop), embedding, covered, prompts, _never)
+        with self._model.using(self._adapter):
+            embedding, covered = self._encoded(crop)
+            answer = self._memory.answer(self._model, repr(crop), embedding, covered, prompts, _never)
         return to_raster_pixels(answer.logits, crop.side) > 0, answer.score
 
     def _encoded(self, crop: Crop) -> tuple[NDArray[np.float16], Mask]:

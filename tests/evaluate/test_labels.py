@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -192,6 +193,9 @@ class BrightModel:
         input_size = 512
 
     encoded = 0
+
+    def using(self, _adapter: object) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
 
     def encode(self, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
         self.encoded += 1
