@@ -51,6 +51,7 @@ Attention = _modeling.image_encoder.Attention
 Block = _modeling.image_encoder.Block
 Sam = _modeling.Sam
 ImageEncoderViT = _modeling.ImageEncoderViT
+LayerNorm2d = _modeling.image_encoder.LayerNorm2d
 MaskDecoder = _modeling.MaskDecoder
 PromptEncoder = _modeling.PromptEncoder
 TwoWayTransformer = _modeling.TwoWayTransformer
@@ -62,6 +63,7 @@ __all__ = [
     "Attention",
     "Block",
     "ImageEncoderViT",
+    "LayerNorm2d",
     "MaskDecoder",
     "PromptEncoder",
     "Sam",
