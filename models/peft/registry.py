@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 from ..card import JsonValue
 from ..heads.instances import InstancesConfig
+from ..heads.mfnet import MfnetHeadConfig
 from ..heads.semantic import SemanticConfig
+from .band_stem import BandStemConfig
 from .contract import MethodConfig, TuningError
 from .dora import DoraConfig
 from .lora import LoraConfig
+from .mm_adapter import MmAdapterConfig
+from .mm_lora import MmLoraConfig
+from .new_patch_embed import NewPatchEmbedConfig
 from .selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 
 _CLASSES: tuple[type[MethodConfig], ...] = (
@@ -19,8 +24,13 @@ _CLASSES: tuple[type[MethodConfig], ...] = (
     FullConfig,
     LoraConfig,
     DoraConfig,
+    BandStemConfig,
+    NewPatchEmbedConfig,
+    MmAdapterConfig,
+    MmLoraConfig,
     SemanticConfig,
     InstancesConfig,
+    MfnetHeadConfig,
 )
 
 METHODS: Mapping[str, type[MethodConfig]] = {found.method: found for found in _CLASSES}

@@ -9,8 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from samtune.models.peft.band_stem import BandStemConfig
 from samtune.models.peft.contract import MethodConfig, SideInputs
 from samtune.models.peft.lora import LoraConfig, Projection
+from samtune.models.peft.mm_adapter import MmAdapterConfig
+from samtune.models.peft.mm_lora import MmLoraConfig
+from samtune.models.peft.new_patch_embed import NewPatchEmbedConfig
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 from samtune.models.peft.sites import EVERY_LAYER
 
@@ -77,7 +81,15 @@ CONTROLS = (
 WITH_ADAPTERS: tuple[Case, ...] = ()
 """Adapters, gates and methods with several experts."""
 
-WITH_SIDE: tuple[Case, ...] = ()
+WITH_SIDE: tuple[Case, ...] = (
+    Case("band-stem", BandStemConfig(13), bands_of(13), counts=(127_776, 299_808, 455_456), rate=1e-2),
+    Case("patch-embed", NewPatchEmbedConfig(13), bands_of(13), counts=(2_555_904, 3_407_872, 4_259_840)),
+    Case("mm-adapter", MmAdapterConfig(), two_streams, counts=(3_578_136, 12_687_408, 26_388_544)),
+    Case("mm-adapter-wide", MmAdapterConfig(ratio=4), two_streams, counts=(14_201_880, 50_454_576, 105_062_464)),
+    Case("adapter-per-stream", MmAdapterConfig(exchange=False), two_streams),
+    Case("mm-lora", MmLoraConfig(), two_streams, counts=(1_032_216, 2_752_560, 4_587_584), rate=1e-2),
+    Case("lora-per-stream", MmLoraConfig(exchange=False), two_streams, rate=1e-2),
+)
 """Methods for bands and second streams."""
 
 CASES: tuple[Case, ...] = (*CONTROLS, *WITH_ADAPTERS, *WITH_SIDE)
