@@ -1,0 +1,37 @@
+"""What the training loop hands to a loss that is added to the task's, and what such a loss is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...models.peft.adapter import Adapter
+from ...models.sam_modules import Sam
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """A training step under way.
+
+    Attributes:
+        sam: the base, on its device, with ``adapter`` attached.
+        adapter: what is being tuned. Whoever detaches it attaches it again before handing back.
+        step: number of the step, from 0.
+        steps: how many there will be.
+        rng: of this step alone, so that a resumed run draws the same.
+        bf16: the loop computes in bfloat16 where that is safe.
+    """
+
+    sam: Sam
+    adapter: Adapter
+    step: int
+    steps: int
+    rng: np.random.Generator
+    bf16: bool = False
+
+
+ExtraLoss = Callable[[StepContext], torch.Tensor | None]
+"""A loss (scalar) to add to the task's before the backward pass, or None for nothing to add in this step."""

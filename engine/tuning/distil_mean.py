@@ -1,0 +1,59 @@
+"""A running mean of the adapter under way: the previous version of itself."""
+
+from __future__ import annotations
+
+import torch
+
+from ...models.peft.adapter import Adapter
+from ...models.sam_modules import Sam
+
+
+class RunningMean:
+    """A mean of an adapter over the steps, as an adapter of its own.
+
+    Attributes:
+        adapter: the mean; never attached but for a moment.
+    """
+
+    def __init__(self, sam: Sam, adapter: Adapter, decay: float) -> None:
+        """Begin with the adapter as it is.
+
+        Args:
+            sam: the base; parts read their start from it, which is overwritten at once.
+            adapter: whose mean.
+            decay: share of the mean that stays in a step, less in the first steps.
+        """
+        attached = adapter.attached
+        adapter.detach()
+        with torch.random.fork_rng():
+            self.adapter = Adapter(sam, adapter.configs)
+        if attached:
+            adapter.attach(sam)
+        self._decay = decay
+        self._take_over(adapter.state_dict())
+
+    def update(self, adapter: Adapter, step: int) -> None:
+        """Move the mean towards the adapter as it is now."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        now, mean = adapter.state_dict(), self.adapter.state_dict()
+        if _shapes(now) != _shapes(mean):  # a method has changed its form, as the gate does when it is hardened
+            self._take_over(now)
+            return
+        with torch.no_grad():
+            for name, value in mean.items():
+                if value.is_floating_point():
+                    value.lerp_(now[name].detach(), 1 - decay)
+                else:
+                    value.copy_(now[name])
+
+    def _take_over(self, tensors: dict[str, torch.Tensor]) -> None:
+        for name, part in self.adapter.parts.items():
+            prefix = f"{name}."
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            part.expect(own)
+        self.adapter.load_state_dict(tensors)
+        self.adapter.eval().requires_grad_(requires_grad=False)
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
