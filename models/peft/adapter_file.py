@@ -5,24 +5,22 @@ The header holds a hash over the tensors and the settings too, so that a damaged
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ..card import JsonValue
-from ..errors import OutputError, TuningError
+from ..errors import TuningError
 from ..sam_modules import Sam
 from .adapter import Adapter
 from .adapter_card import FORMAT, AdapterCard, fit_warnings, read_card, read_header
+from .atomic_file import write_tensors
 from .contract import Scope
 from .registry import config_from_json
 
@@ -55,22 +53,9 @@ def save_adapter(path: Path, adapter: Adapter, card: AdapterCard) -> AdapterCard
         OutputError: the file cannot be written (folder missing or protected, disk full).
     """
     written = replace(card, parts=tuple(config.to_json() for config in adapter.configs))
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()}
+    tensors = adapter.state_dict()
     header = {"format": FORMAT, "card": written.to_json(), "sha256": _digest(written.parts, tensors)}
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        save_file(tensors, unfinished, metadata=header)
-        with unfinished.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise OutputError(
-            f"The adapter {path.name} could not be written. See that the folder exists, can be written to and has "
-            "space left, or choose another one.",
-            f"{path}: {error}",
-        ) from error
+    write_tensors(path, tensors, header)
     return written
 
 
