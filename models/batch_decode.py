@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .answers import changed
 from .sam_modules import PromptEncoder, Sam
 
 
@@ -13,7 +14,7 @@ def decode_batch(
     points: torch.Tensor,
     labels: torch.Tensor,
     boxes: torch.Tensor | None,
-    planes: torch.Tensor,
+    planes: torch.Tensor | None,
     window: tuple[int, int] = (0, 0),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode M objects in each of B images.
@@ -26,7 +27,7 @@ def decode_batch(
         points: (B * M, P, 2) x, y in input pixels of the (window of the) input; objects of one image lie together.
         labels: (B * M, P): 1 object, 0 background, -1 no click.
         boxes: (B * M, 4) x0, y0, x1, y1, or None; rows with NaN have none.
-        planes: (B * M, 1, 4 h, 4 w) mask prompts.
+        planes: (B * M, 1, 4 h, 4 w) mask prompts, or None; a plane with NaN says that its object has none.
         window: token row and column of the embeddings within the model's grid, for inputs smaller than its native size.
 
     Returns:
@@ -38,7 +39,7 @@ def decode_batch(
     sparse = encoder._embed_points(points + origin - 0.5, labels, pad=boxes is None)
     if boxes is not None:
         sparse = torch.cat([sparse, _embed_boxes(encoder, boxes, origin)], dim=1)
-    dense = encoder.mask_downscaling(planes)
+    dense = _embed_planes(encoder, planes)
     position = encoder.get_dense_pe()[:, :, window[0] : window[0] + height, window[1] : window[1] + width]
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
     tokens = torch.cat([tokens[None].expand(count, -1, -1), sparse], dim=1)
@@ -49,8 +50,10 @@ def decode_batch(
     weights = torch.stack(
         [mlp(states[:, 1 + index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )
-    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
-    return logits, decoder.iou_prediction_head(states[:, 0])
+    size = upscaled.shape[-2:]
+    logits = (upscaled.permute(0, 2, 3, 1).flatten(1, 2) @ weights.transpose(1, 2)).transpose(1, 2).unflatten(2, size)
+    iou = decoder.iou_prediction_head(states[:, 0])
+    return changed(decoder, logits, iou), iou
 
 
 def _embed_boxes(encoder: PromptEncoder, boxes: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
@@ -59,3 +62,15 @@ def _embed_boxes(encoder: PromptEncoder, boxes: torch.Tensor, origin: torch.Tens
     known = torch.where(absent[:, None], torch.zeros_like(boxes), boxes)
     tokens: torch.Tensor = encoder._embed_boxes(known + origin.repeat(2) - 0.5)
     return torch.where(absent[:, None, None], encoder.not_a_point_embed.weight[None], tokens)
+
+
+def _embed_planes(encoder: PromptEncoder, planes: torch.Tensor | None) -> torch.Tensor:
+    """Return (N, C, h, w) of mask prompts; SAM's embedding for "none", (1, C, 1, 1), where nobody has one."""
+    none: torch.Tensor = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    if planes is None:
+        return none
+    absent = torch.isnan(planes).flatten(1).any(dim=1)
+    if not bool(absent.any()):
+        dense: torch.Tensor = encoder.mask_downscaling(planes)
+        return dense
+    return torch.where(absent[:, None, None, None], none, encoder.mask_downscaling(torch.nan_to_num(planes)))

@@ -15,6 +15,7 @@ from .lora import LoraConfig
 from .mm_adapter import MmAdapterConfig
 from .mm_lora import MmLoraConfig
 from .new_patch_embed import NewPatchEmbedConfig
+from .persam import MaskMixConfig
 from .selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 
 _CLASSES: tuple[type[MethodConfig], ...] = (
@@ -28,6 +29,7 @@ _CLASSES: tuple[type[MethodConfig], ...] = (
     NewPatchEmbedConfig,
     MmAdapterConfig,
     MmLoraConfig,
+    MaskMixConfig,
     SemanticConfig,
     InstancesConfig,
     MfnetHeadConfig,
