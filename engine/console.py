@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..models.errors import OutputError
 from .messages import to_wire
 from .paths import chosen, default_folders
 
@@ -122,6 +124,29 @@ def adapter_card(args: argparse.Namespace) -> AdapterCard | None:
     from ..models.peft.adapter_card import read_card  # not every command needs it
 
     return read_card(Path(str(args.adapter)).expanduser()) if args.adapter else None
+
+
+def refuse_output(path: Path, *, overwrite: bool, suffix: str) -> None:
+    """Refuse a file that cannot be written, before any work is done.
+
+    Args:
+        path: of the file.
+        overwrite: an existing one may be replaced.
+        suffix: that its name must have.
+
+    Raises:
+        OutputError: it exists, has another suffix, or its folder is missing or protected.
+    """
+    if path.suffix.lower() != suffix:
+        raise OutputError(f"{path} should be named {path.stem or 'name'}{suffix}. Give it that suffix.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Give the name of a file.")
+    if not path.parent.is_dir():
+        raise OutputError(f"There is no folder {path.parent}. Make it first.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists. Use --overwrite to replace it, or choose another name.")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OutputError(f"{path} cannot be written: the folder is protected. Choose another one.")
 
 
 def warn(sentences: Iterable[str]) -> None:
