@@ -13,6 +13,7 @@ from samtune.models import registry
 from samtune.models.peft.adapter import Adapter
 from samtune.models.peft.contract import MethodConfig, TuningError
 from samtune.models.peft.lora import LoraConfig
+from samtune.models.peft.persam import MaskMixConfig
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 from samtune.models.promptable import Decoded, PromptableModel
 from samtune.models.tiny import build_tiny
@@ -110,6 +111,23 @@ def test_in_use_an_adapter_computes_what_it_computed_in_training(
     scale = np.abs(embedding.astype(np.float32)).max()
     assert np.abs(merged.astype(np.float32) - embedding).max() <= 2e-2 * scale, "embeddings are kept in half precision"
     assert np.abs(tuned.logits - answer.logits).max() <= 2e-2 * np.abs(answer.logits).max()
+
+
+def test_mixed_masks_take_the_place_of_the_models_choice(model: PromptableModel, image: NDArray[np.uint8]) -> None:
+    embedding, answer = outputs(model, image)
+    adapter = Adapter(model.network, [MaskMixConfig()])
+    with model.using(adapter):
+        assert same(click(model, embedding), answer), "untrained it chooses as the model does"
+    with torch.no_grad():
+        adapter.parts["mask-mix"].get_parameter("shift").copy_(torch.tensor([2 / 3, -1 / 3]))
+    with model.using(None), model.using(adapter):
+        mixed = click(model, embedding)
+    best = int(answer.iou.argmax())
+    assert np.allclose(mixed.logits[best], answer.logits[0], atol=1e-4), "all weight on the first mask"
+    assert np.array_equal(mixed.iou, answer.iou)
+    assert np.array_equal(np.delete(mixed.logits, best, 0), np.delete(answer.logits, best, 0))
+    with model.using(None):
+        assert same(click(model, embedding), answer)
 
 
 def test_adapters_swap_without_a_trace(model: PromptableModel, image: NDArray[np.uint8]) -> None:
