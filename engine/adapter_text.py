@@ -91,7 +91,7 @@ def _value(value: JsonValue) -> str:
 def _input_rows(card: AdapterCard) -> Iterator[_Row]:
     inputs = card.inputs
     stretch = ", ".join(f"{low:g} to {high:g}" for low, high in inputs.stretch)
-    yield "sees", f"bands {_listed(inputs.rgb)}" + (f", stretched from {stretch}" if stretch else "")
+    yield "sees", f"bands {_listed(inputs.rgb) or 'unknown'}" + (f", stretched from {stretch}" if stretch else "")
     if inputs.bands:
         named = [_band(band) for band in inputs.bands[:_MOST_BANDS]]
         more = f" and {len(inputs.bands) - _MOST_BANDS} more" if len(inputs.bands) > _MOST_BANDS else ""

@@ -157,6 +157,8 @@ def warnings(card: AdapterCard, info: RasterInfo, level: int) -> tuple[str, ...]
     Returns:
         Sentences for the user; none when nothing does.
     """
+    if not card.inputs.rgb:  # not known, as of imported ones
+        return fit_warnings(card, card.inputs.numbers(), ground_pixel(info, level))
     further = [number for number in card.inputs.numbers() if number not in card.inputs.rgb]
     present = [number for number in further if number <= len(info.band_names)]
     bands = (*info.spec.bands, *(number for number in present if number not in info.spec.bands))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...models.errors import OutputError
-from ...models.peft.adapter_card import AdapterCard, read_card
+from ...models.peft.adapter_card import read_card
 from .. import console
 from ..adapter_check import Answer, Finding, check_adapter
-from ..adapter_text import as_text
+from ..adapter_exchange import export_adapter, import_adapter, refuse_full_folder
+from ..adapter_text import as_text, method_text
 from ..cli import FAILED, Subparsers
 from ..device import AUTO, choose
 from ..model_service import ModelService
@@ -32,6 +34,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     show.add_argument("--json", action="store_true", help="the card as JSON")
     _add_check(actions)
     _add_merge(actions)
+    _add_exchange(actions)
 
 
 def _add_check(actions: Subparsers[argparse.ArgumentParser]) -> None:
@@ -56,6 +59,20 @@ def _add_merge(actions: Subparsers[argparse.ArgumentParser]) -> None:
     _add_machine(merge)
 
 
+def _add_exchange(actions: Subparsers[argparse.ArgumentParser]) -> None:
+    give = actions.add_parser("export", help="write LoRA or DoRA in the folder layout of the peft library")
+    give.add_argument("file", type=Path, help="of the adapter")
+    give.add_argument("folder", type=Path, metavar="DIR", help="to write to")
+    give.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
+    take = actions.add_parser("import", help="take a LoRA or DoRA in the folder layout of the peft library")
+    take.add_argument("folder", type=Path, metavar="DIR", help="with adapter_config.json")
+    take.add_argument("--model", required=True, help="name of the base model that it was tuned on")
+    take.add_argument("-o", "--output", required=True, type=Path, metavar="ADAPTER.safetensors", help="file to write")
+    take.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_machine(give)
+    _add_machine(take)
+
+
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda or mps")
     console.add_folder_options(parser)
@@ -73,21 +90,16 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SamTuneError: a file, a model or an output cannot be used.
     """
-    if args.action == "check":
-        return _check(args)
+    return _ACTIONS[str(args.action)](args)
+
+
+def _show(args: argparse.Namespace) -> int:
     card = read_card(args.file)
-    if args.action == "show":
-        _show(args, card)
-    else:
-        _merge(args, card)
-    return 0
-
-
-def _show(args: argparse.Namespace, card: AdapterCard) -> None:
     if args.json:
         console.write(json.dumps(json.loads(card.to_json()), indent=2))
     else:
         console.write(as_text(card, args.file.stat().st_size))
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -110,9 +122,10 @@ def _line(answer: Answer) -> str:
     return f"{answer.about:<8} {answer.finding:<8} {answer.text}"
 
 
-def _merge(args: argparse.Namespace, card: AdapterCard) -> None:
+def _merge(args: argparse.Namespace) -> int:
     from ..adapter_merge import merge_adapter  # torch
 
+    card = read_card(args.file)
     console.refuse_output(args.output, overwrite=args.overwrite, suffix=".safetensors")
     if args.output.exists() and args.output.samefile(args.file):
         raise OutputError("The merged weights would replace the adapter itself. Choose another output.")
@@ -124,7 +137,41 @@ def _merge(args: argparse.Namespace, card: AdapterCard) -> None:
         progress.close()
     size = args.output.stat().st_size / 1e6
     console.write(f"{model} with {card.name}: {changed} tensors changed, {size:.0f} MB, written to {args.output}.")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    refuse_full_folder(args.folder, overwrite=args.overwrite)
+    progress = console.ConsoleProgress()
+    try:
+        notes = export_adapter(args.file, _models(args), args.folder, progress)
+    finally:
+        progress.close()
+    console.warn(notes)
+    console.write(f"Written to {args.folder}.")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    console.refuse_output(args.output, overwrite=args.overwrite, suffix=".safetensors")
+    progress = console.ConsoleProgress()
+    try:
+        card = import_adapter(args.folder, _models(args), args.model, args.output, progress)
+    finally:
+        progress.close()
+    methods = ", ".join(method_text(part) for part in card.parts)
+    console.write(f"{card.name}: {methods}, for {card.base.name}, written to {args.output}.")
+    return 0
 
 
 def _models(args: argparse.Namespace) -> ModelService:
     return ModelService(console.models_dir(args), choose(args.device))
+
+
+_ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "show": _show,
+    "check": _check,
+    "merge": _merge,
+    "export": _export,
+    "import": _import,
+}

@@ -1,4 +1,4 @@
-"""``samtune adapter``: show, check and merge, with the shipped model."""
+"""``samtune adapter``: show, check, merge, export and import, with the shipped model."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_show_tells_the_card(ponds: Path, capsys: pytest.CaptureFixture[str]) ->
         "for      tiny",
         "clicks and boxes",
         "lora (alpha 4.0, layers attn.qkv, ",
-            "rank 2, ",
+        "rank 2, ",
         "bands 1, stretched from 0 to 255",
         "1 (grey), ndvi",
         "height",
@@ -218,8 +218,55 @@ def test_a_protected_folder_is_refused(
     assert "protected" in capsys.readouterr().err
 
 
+def test_an_exported_adapter_comes_back_the_same(
+    tmp_path: Path, model: PromptableModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = plain(tmp_path / "a.safetensors", model, LoraConfig(rank=2), DecoderConfig(), by=0.01)
+    folder, back = tmp_path / "peft", tmp_path / "back.safetensors"
+    assert main(["adapter", "export", str(file), str(folder), "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "no place for decoder" in said.err
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert main(["adapter", "export", str(file), str(folder), "--device", "cpu"]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    arguments = ["adapter", "import", str(folder), "--model", "tiny", "--device", "cpu", "-o", str(back)]
+    assert main(arguments) == 0
+    assert "lora" in capsys.readouterr().out
+    assert main(arguments) == 1, "and is not replaced unasked"
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    embeddings = []
+    for path in (file, back):
+        adapter, _ = load_adapter(path, model.network, model.card.sha256)
+        with model.using(adapter):
+            embeddings.append(model.encode(image).astype(np.float32))
+    with model.using(None):
+        base = model.encode(image).astype(np.float32)
+    assert np.abs(embeddings[0] - embeddings[1]).max() < 0.05 * np.abs(embeddings[0] - base).max()
+    assert main(["adapter", "show", str(back)]) == 0
+    said = capsys.readouterr().out
+    assert "bands unknown" in said and "Imported from peft" in said
+    assert check(back, "--raster", disc_raster(tmp_path / "disc.tif")) == 0, "bands that nobody knows are no fault"
+
+
+def test_folders_that_are_none_of_the_layout_are_refused(
+    tmp_path: Path, model: PromptableModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.safetensors"
+    arguments = ["--model", "tiny", "--device", "cpu", "-o", str(out)]
+    assert main(["adapter", "import", str(tmp_path / "none"), *arguments]) == 1
+    (tmp_path / "adapter_config.json").write_text("{")
+    assert main(["adapter", "import", str(tmp_path), *arguments]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert not out.exists()
+    file = plain(tmp_path / "b.safetensors", model, DecoderConfig())
+    assert main(["adapter", "export", str(file), str(tmp_path / "peft"), "--device", "cpu"]) == 1
+    assert "Only LoRA" in capsys.readouterr().err
+    assert main(["adapter", "export", str(file), str(file), "--device", "cpu"]) == 1
+    assert "is a file" in capsys.readouterr().err
+
+
 def test_the_help_names_the_actions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["adapter", "--help"]) == 0
     said = capsys.readouterr().out
-    assert all(action in said for action in ("show", "check", "merge"))
+    assert all(action in said for action in ("show", "check", "merge", "export", "import"))
     assert main(["adapter"]) == 2
