@@ -36,11 +36,13 @@ def decode_batch(
     encoder, decoder = sam.prompt_encoder, sam.mask_decoder
     count, (height, width) = points.shape[0], embeddings.shape[-2:]
     origin = torch.tensor([window[1] * 16.0, window[0] * 16.0], device=points.device)
-    sparse = encoder._embed_points(points + origin - 0.5, labels, pad=boxes is None)
-    if boxes is not None:
-        sparse = torch.cat([sparse, _embed_boxes(encoder, boxes, origin)], dim=1)
+    # Where things are is told by sines of coordinates times random frequencies, which half precision blurs.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        sparse = encoder._embed_points(points + origin - 0.5, labels, pad=boxes is None)
+        if boxes is not None:
+            sparse = torch.cat([sparse, _embed_boxes(encoder, boxes, origin)], dim=1)
+        position = encoder.get_dense_pe()[:, :, window[0] : window[0] + height, window[1] : window[1] + width]
     dense = _embed_planes(encoder, planes)
-    position = encoder.get_dense_pe()[:, :, window[0] : window[0] + height, window[1] : window[1] + width]
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
     tokens = torch.cat([tokens[None].expand(count, -1, -1), sparse], dim=1)
     source = embeddings.repeat_interleave(count // embeddings.shape[0], dim=0) + dense
