@@ -149,10 +149,13 @@ class MmAdapter(Part):
 
     def mixing_shares(self) -> dict[int, tuple[float, float]]:
         """Return by block what each modality takes of its own, (l1, l2); empty without exchange."""
-        found = ((index, self._of(index).mixing) for index in self._blocks)
-        return {
-            index: (float(mixing.shares[0]), float(mixing.shares[1])) for index, mixing in found if mixing is not None
-        }
+        found: dict[int, tuple[float, float]] = {}
+        for index in self._blocks:
+            mixing = self._of(index).mixing
+            if mixing is not None:
+                first, second = mixing.shares.detach().tolist()
+                found[index] = (first, second)
+        return found
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
         for index in self._blocks:
