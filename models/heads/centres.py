@@ -18,8 +18,8 @@ from .contract import IGNORE
 SPREAD = 0.09
 """Standard deviation of the Gaussian as a share of the box's side: TTFNet's 0.54 / 6."""
 
-LEAST_SPREAD = 0.35
-"""Least standard deviation, in cells: a smaller one would leave nothing but the centre's own cell."""
+LEAST_SPREAD = 0.65
+"""Least standard deviation, in cells: the four cells beside the centre learn its box too, and are forgiven some heat."""
 
 BOX_HEAT = 0.3
 """A box is asked for wherever an object's Gaussian is at least this."""
