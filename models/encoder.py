@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.nn.functional import interpolate
@@ -33,6 +35,7 @@ def encode(
     collect: Collection[int] = (),
     window: tuple[int, int] = (0, 0),
     recompute: bool = False,
+    again: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Features:
     """Encode images; adapters that are attached to the encoder take part.
 
@@ -43,6 +46,8 @@ def encode(
         window: ``tiny`` only, for inputs smaller than 512 px: their token row and column within its grid.
         recompute: keep no activations within blocks but compute them again for the backward pass (less memory, a third
             more time).
+        again: makes the context in which that is done, such as ``adapter.given(side)``: adapters must see then what
+            they see now, and the backward pass may come after that context has ended.
 
     Returns:
         The embedding and the tokens asked for.
@@ -53,12 +58,19 @@ def encode(
     for index, block in enumerate(encoder.blocks):
         run = encoder.run_block if isinstance(encoder, TinyEncoder) else _run_block
         if recompute and torch.is_grad_enabled():
-            tokens = checkpoint(run, block, tokens, use_reentrant=False)
+            both = partial(_contexts, again)
+            tokens = checkpoint(run, block, tokens, use_reentrant=False, context_fn=both)
         else:
             tokens = run(block, tokens)
         if index in collect:
             kept[index] = tokens
     return Features(encoder.neck(tokens.permute(0, 3, 1, 2)), kept)
+
+
+def _contexts(
+    again: Callable[[], contextlib.AbstractContextManager[object]],
+) -> tuple[contextlib.AbstractContextManager[object], contextlib.AbstractContextManager[object]]:
+    return contextlib.nullcontext(), again()
 
 
 def _run_block(block: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:

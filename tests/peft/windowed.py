@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from samtune.models.encoder import encode
 from samtune.models.peft.adapter import Adapter, freeze
@@ -66,7 +68,9 @@ def gradients(
     """Return the gradient of everything trainable for an arbitrary loss that looks at every stream."""
     adapter.zero_grad()
     with adapter.given(side):
-        embedding = encode(sam.image_encoder, batch, recompute=recompute).embedding
-        weights = torch.linspace(-1, 1, embedding.numel()).reshape(embedding.shape)
-        (embedding * weights).sum().backward()
+        again = partial(adapter.given, side)
+        embedding = encode(sam.image_encoder, batch, recompute=recompute, again=again).embedding
+    # As in training, where the loss is computed when the side inputs are given no longer.
+    weights = torch.linspace(-1, 1, embedding.numel()).reshape(embedding.shape)
+    (embedding * weights).sum().backward()
     return {name: value.grad for name, value in adapter.trainable_parameters()}
