@@ -50,7 +50,8 @@ def draw_prompts(
         labels: (N, P): 1 object, 0 background, -1 no click (ignored).
         boxes: (N, 4) float x0, y0, x1, y1 in input pixels, or None. A row with a NaN has no box.
         previous: (N, h, w) logits of the previous answer, or None. A plane of NaN says there is none for that object.
-        embeddings: (N, C, h / 4, w / 4) image embeddings, or None to do without likeness.
+        embeddings: (B, C, h / 4, w / 4) image embeddings, or None to do without likeness. N is a multiple of B, and the
+            objects of one image lie together.
 
     Returns:
         (N, 1, h, w) float32, for ``PromptEncoder``'s ``masks``.
@@ -85,7 +86,7 @@ def likeness(
     """Say how like the clicked places each place is.
 
     Args:
-        embeddings: (N, C, h / 4, w / 4) image embeddings.
+        embeddings: (B, C, h / 4, w / 4) image embeddings; N is a multiple of B, objects of one image lie together.
         points: (N, P, 2) x, y in input pixels.
         labels: (N, P): 1 object, 0 background, -1 no click.
         size: (h, w) of the result.
@@ -96,9 +97,10 @@ def likeness(
     seen = embeddings.float()
     centred = functional.normalize(seen - seen.mean(dim=(2, 3), keepdim=True), dim=1)
     extent = torch.tensor([size[1] * CELL, size[0] * CELL], dtype=torch.float32, device=points.device)
-    places = (points / extent * 2 - 1)[:, None]
+    places = (points / extent * 2 - 1).reshape(len(seen), 1, -1, 2)
     clicked = functional.grid_sample(centred, places, mode="bilinear", padding_mode="border", align_corners=False)
-    alike = torch.einsum("ncp,nchw->nphw", functional.normalize(clicked[:, :, 0], dim=1), centred)
+    alike = torch.einsum("bcp,bchw->bphw", functional.normalize(clicked[:, :, 0], dim=1), centred)
+    alike = alike.reshape(*labels.shape, *seen.shape[2:])
     alike = (alike + _reach(alike, points, extent)) / 2
     sign = (labels > 0).float() / (labels > 0).sum(dim=1, keepdim=True).clamp_min(1)
     sign = sign - (labels == 0).float() / (labels == 0).sum(dim=1, keepdim=True).clamp_min(1)
@@ -124,7 +126,7 @@ def contrast(embeddings: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int
     """Say how much each place is like the inside of a box rather than its surroundings.
 
     Args:
-        embeddings: (N, C, h / 4, w / 4) image embeddings.
+        embeddings: (B, C, h / 4, w / 4) image embeddings, as for :func:`likeness`.
         boxes: (N, 4) float x0, y0, x1, y1 in input pixels.
         size: (h, w) of the result.
 
@@ -140,11 +142,12 @@ def contrast(embeddings: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int
     within = _coverage(sides / cell, seen.shape[2:])
     frame = _coverage(torch.cat([sides[:, :2] - half, sides[:, 2:] + half], dim=1) / cell, seen.shape[2:]) - within
     means = [
-        torch.einsum("nchw,nhw->nc", centred, share) / share.sum(dim=(1, 2)).clamp_min(1e-3)[:, None]
+        torch.einsum("bchw,bmhw->bmc", centred, share.reshape(len(seen), -1, *share.shape[1:]))
+        / share.sum(dim=(1, 2)).clamp_min(1e-3).reshape(len(seen), -1, 1)
         for share in (within, frame)
     ]
-    direction = functional.normalize(means[0] - means[1], dim=1)
-    coarse = torch.einsum("nc,nchw->nhw", direction, functional.normalize(centred, dim=1))[:, None]
+    direction = functional.normalize(means[0] - means[1], dim=2)
+    coarse = torch.einsum("bmc,bchw->bmhw", direction, functional.normalize(centred, dim=1)).flatten(0, 1)[:, None]
     return functional.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0]
 
 

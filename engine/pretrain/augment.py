@@ -32,7 +32,7 @@ def radiometric(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     if rng.random() < 0.6:
         gain = torch.tensor(np.exp(rng.normal(0, 0.08, 3) + rng.normal(0, 0.2)), dtype=torch.float32)
         x = (x - 0.5) * gain[:, None, None] + 0.5 + float(rng.normal(0, 0.08))
-    if rng.random() < 0.25:
+    if rng.random() < 0.35:
         x = _softened(x, rng)
     if rng.random() < 0.3:
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32)) * float(rng.uniform(0.005, 0.05))
@@ -70,7 +70,7 @@ def _stretched(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def _softened(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Lose detail, as an image enlarged from a coarser one has."""
     size = x.shape[-1]
-    small = max(int(size / rng.uniform(1.2, 3.5)), 16)
+    small = max(int(size / rng.uniform(1.2, 4.5)), 16)
     reduced = functional.interpolate(x[None], (small, small), mode="bilinear", antialias=True)
     way = "nearest" if rng.random() < 0.2 else "bicubic"
     return functional.interpolate(reduced, (size, size), mode=way)[0]

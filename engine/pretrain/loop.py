@@ -22,6 +22,7 @@ from ..progress import Progress
 from .checkpoint import read_checkpoint, write_checkpoint
 from .config import PretrainConfig
 from .curves import Curves
+from .fast_training import speed_up_training
 from .pack import read_pack
 from .prompting import Batch, make_batch
 from .sampling import Sampler
@@ -52,9 +53,11 @@ class Trainer:
             published = torch.load(config.stem, map_location="cpu", weights_only=True)
             self.model.image_encoder.patch_embed.load_state_dict(fold_published(published), strict=False)
         _freeze(self.model, config.optimisation.frozen)
-        self.model.to(memory_format=torch.channels_last)
+        self.model.image_encoder.to(memory_format=torch.channels_last)
+        if self._device.type == "cpu":
+            speed_up_training(self.model)
         self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(_groups(self.model, config), betas=(0.9, 0.999))
+        self.optimiser = torch.optim.AdamW(_groups(self.model, config), betas=(0.9, 0.999), fused=True)
         self.step = 0
         self._curves = Curves(config.folder)
         self._resume()

@@ -24,6 +24,7 @@ _LARGEST_SHARE = 0.85
 _MOST_MAGNIFIED = 4.0
 _REFERENCE = 256
 _OVERHANGING = 0.125
+_CENTRED = 0.65
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,10 @@ class Sampler:
         window = _aim(np.asarray(entry.labels[layer]), rng, size, self._settings)
         if window is None:
             return None
-        top, left, side = window
+        top, left, side, target = window
         turned = bool(rng.random() < self._settings.rotated)
         image, labels, valid = _cut(entry, top, left, side, size, float(rng.uniform(0, 360)) if turned else 0.0)
-        masks = _choose(labels, layer, weights, rng, self._settings.masks)
+        masks = _choose(labels, (layer, target), weights, rng, self._settings.masks)
         if masks is None:
             return None
         quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
@@ -115,8 +116,12 @@ class Sampler:
 
 def _aim(
     labels: NDArray[np.uint16], rng: np.random.Generator, size: int, settings: SamplingSettings
-) -> tuple[int, int, int] | None:
-    """Choose an object of an (H, W) label map and a square window (top, left, side) that shows it at a drawn size."""
+) -> tuple[int, int, int, int] | None:
+    """Choose an object of an (H, W) label map and a square window that shows it at a drawn size.
+
+    Returns:
+        The window's top, left and side, and the object's number; None where there is no object.
+    """
     areas = np.bincount(labels.ravel())
     areas[0] = 0
     present = np.flatnonzero(areas >= 30)
@@ -133,7 +138,7 @@ def _aim(
     pick = int(rng.integers(len(rows)))
     middle = np.array([rows[pick], columns[pick]]) + rng.uniform(-0.3, 0.3, 2) * side
     corner = [_placed(middle[axis] - side / 2, side, labels.shape[axis], rng) for axis in (0, 1)]
-    return corner[0], corner[1], side
+    return corner[0], corner[1], side, target
 
 
 def _placed(start: float, side: int, length: int, rng: np.random.Generator) -> int:
@@ -186,17 +191,29 @@ def _turn(
 
 def _choose(
     labels: NDArray[np.uint16],
-    layer: int,
+    aimed: tuple[int, int],
     weights: NDArray[np.float64],
     rng: np.random.Generator,
     count: int,
 ) -> NDArray[np.bool_] | None:
-    """Pick objects in (L, S, S) label maps, most from one layer; (count, S, S) bool or None where there is none."""
+    """Pick objects in (L, S, S) label maps: the one aimed at, more of its layer, some of another.
+
+    Args:
+        labels: the window's label maps.
+        aimed: layer and number of the object that the window was chosen for.
+        weights: (L,) of the layers.
+        rng: random generator.
+        count: how many.
+
+    Returns:
+        (count, S, S), or None where there is no object of a fitting size.
+    """
     largest = _LARGEST_SHARE * labels.shape[1] * labels.shape[2]
     found: list[NDArray[np.bool_]] = []
+    layer, target = aimed
     layers = [layer] * (count - count // 3) + [int(rng.choice(len(weights), p=weights / weights.sum()))] * (count // 3)
     taken: set[tuple[int, int]] = set()
-    for chosen in layers:
+    for place, chosen in enumerate(layers):
         areas = np.bincount(labels[chosen].ravel())
         areas[0] = 0
         fitting = np.flatnonzero((areas >= _SMALLEST_CELLS) & (areas <= largest))
@@ -205,6 +222,8 @@ def _choose(
             continue
         chances = areas[present] ** 0.3
         pick = present[int(rng.choice(len(present), p=chances / chances.sum()))]
+        if place == 0 and target in present:
+            pick = target
         taken.add((chosen, pick))
         found.append(labels[chosen] == pick)
     if not found:
@@ -221,14 +240,14 @@ def quarter_share(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def first_click(mask: NDArray[np.bool_], share: NDArray[np.float32], rng: np.random.Generator) -> tuple[float, float]:
-    """Return a click x, y (pixels) inside a mask: half the time at its thickest place, else anywhere in it.
+    """Return a click x, y (pixels) inside a mask: mostly at its thickest place, else anywhere in it.
 
     Args:
         mask: (S, S) bool, not empty.
         share: (S / 4, S / 4) its share per cell.
         rng: random generator.
     """
-    if rng.random() < 0.5 and share.max() >= 1.0:
+    if rng.random() < _CENTRED and share.max() >= 1.0:
         distance = ndimage.distance_transform_edt(np.pad(share > 0.5, 1))[1:-1, 1:-1]
         row, column = np.unravel_index(int(np.argmax(distance + (share >= 1.0))), share.shape)
         return float(column * 4 + rng.uniform(0, 4)), float(row * 4 + rng.uniform(0, 4))

@@ -14,10 +14,13 @@ from .canvas import Canvas
 from .pack import Entry, write_entry
 from .partitions import partition
 from .pool import Layer, components
+from .sensors import resensed
 from .textures import TextureBank
 from .things import add_buildings, add_crowns, add_pasted, add_rounds, add_vehicles, ragged
 
 SIZE = 512
+RESENSED = 0.35
+"""Share of scenes that another sensor sees; they are the set ``sensors`` of the pack, the others ``scenes``."""
 
 
 class Composer:
@@ -30,9 +33,14 @@ class Composer:
         self._donors = list(donors)
 
     def write(self, folder: Path, number: int, seed: int) -> None:
-        """Compose scene ``number`` of a seed and add it to a pack."""
-        image, layers = self.compose(np.random.default_rng([seed, 3, number]))
-        write_entry(folder, f"scene-{number:06d}", "scenes", image, layers)
+        """Compose scene ``number`` of a seed and add it to a pack, now and then as another sensor would see it."""
+        rng = np.random.default_rng([seed, 3, number])
+        image, layers = self.compose(rng)
+        source = "scenes"
+        if rng.random() < RESENSED:
+            source = "sensors"
+            image, layers = resensed(image, layers, rng)
+        write_entry(folder, f"scene-{number:06d}", source, image, layers)
 
     def compose(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Layer]]:
         """Return a scene: (S, S, 3) uint8 and its label layers."""

@@ -108,7 +108,6 @@ class _Part:
         if not boxed:
             self._labels = torch.ones(count, 1, dtype=torch.int64, device=device)
         self._previous: torch.Tensor | None = None
-        self._seen = embeddings.repeat_interleave(count // len(embeddings), dim=0)
         self._aid: torch.Tensor | float = 0.0
         self.losses: list[torch.Tensor] = []
         self.ious: list[torch.Tensor] = []
@@ -117,7 +116,7 @@ class _Part:
     def ask(self, rng: np.random.Generator) -> None:
         """Decode with the prompts so far, keep the losses, and add a correction click for the next time."""
         size = (self._targets.shape[-2], self._targets.shape[-1])
-        planes = draw_prompts(size, self._points, self._labels, self._boxes, self._previous, self._seen)
+        planes = draw_prompts(size, self._points, self._labels, self._boxes, self._previous, self._embeddings)
         with torch.autocast(self._embeddings.device.type, torch.bfloat16, enabled=self._bf16):
             logits, predicted = decode_batch(
                 self._sam, self._embeddings, self._points, self._labels, self._boxes, planes, self._window
@@ -142,7 +141,7 @@ class _Part:
         """
         if not self.boxed:
             size = (planes.shape[-2], planes.shape[-1])
-            planes = LIKENESS_LOGIT * likeness(self._seen, self._points, self._labels, size)
+            planes = LIKENESS_LOGIT * likeness(self._embeddings, self._points, self._labels, size)
         return LIKENESS_WEIGHT * dice(planes, self._targets) * self.known
 
     def _score(self, logits: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
