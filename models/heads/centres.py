@@ -19,7 +19,7 @@ SPREAD = 0.09
 """Standard deviation of the Gaussian as a share of the box's side: TTFNet's 0.54 / 6."""
 
 LEAST_SPREAD = 0.65
-"""Least standard deviation, in cells: the four cells beside the centre learn its box too, and are forgiven some heat."""
+"""Least standard deviation, in cells: the four cells beside a centre learn its box too and are forgiven heat."""
 
 BOX_HEAT = 0.3
 """A box is asked for wherever an object's Gaussian is at least this."""

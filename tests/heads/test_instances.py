@@ -106,7 +106,7 @@ def test_settings_survive_json() -> None:
 
 
 def test_heat_is_one_at_the_centre_and_falls_off_with_the_size() -> None:
-    small = _targets(disc(64, 20.0, 28.0, 6), stride=4)
+    small = _targets(disc(64, 21.5, 29.5, 6), stride=4)
     large = _targets(disc(64, 32.0, 32.0, 30), stride=4)
     assert small.heat[0, 0, 7, 5] == 1
     assert (small.heat == 1).sum() == (large.heat == 1).sum() == 1
