@@ -104,20 +104,23 @@ def measure(
     image: str = "",
     label: str = "",
     number: int = 0,
+    origin: tuple[int, int] = (0, 0),
     check: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Prompt one object.
 
     Args:
         answerer: what is measured.
-        truth: (H, W) bool, the object in the raster's pixels.
+        truth: (H, W) bool, the object in the raster's pixels, or in a window of them that holds it wholly.
         plan: what to measure.
         image: name, for the outcome.
         label: class, for the outcome.
         number: of the object within the evaluation; with the plan's seed it decides the jitter.
+        origin: row and column of the window's first pixel.
         check: called between prompts; may raise to cancel.
     """
-    box = box_of(truth)
+    seen = _Truth(truth, *origin)
+    box = seen.box
     longer = max(box[2] - box[0], box[3] - box[1])
     frame = answerer.frame
     level = plan.level
@@ -125,13 +128,13 @@ def measure(
         level = level_for_object(frame, answerer.size, longer * frame.pixel_size)
     level = clamp_level(frame, answerer.size, level)
     share = longer / (answerer.size * 2.0**level)
-    clicked = _clicks(answerer, truth, plan, level, check) if plan.points else _Clicked((), (), None)
+    clicked = _clicks(answerer, seen, plan, level, check) if plan.points else _Clicked((), (), None)
     boxed: list[tuple[float, float]] = []
     if plan.boxes:
         rng = np.random.default_rng([plan.seed, number])
-        for given in (box, jittered(box, (truth.shape[0], truth.shape[1]), rng)):
+        for given in (box, jittered(box, (frame.height, frame.width), rng)):
             check()
-            boxed.append(_box(answerer, truth, given, level))
+            boxed.append(_box(answerer, seen, given, level))
     return Outcome(
         image,
         label,
@@ -147,16 +150,37 @@ def measure(
 
 
 @dataclass(frozen=True)
+class _Truth:
+    """An object in a window of the raster whose first pixel has this row and column."""
+
+    mask: Mask
+    row: int
+    column: int
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The tight box in the raster's pixels."""
+        x0, y0, x1, y1 = box_of(self.mask)
+        return x0 + self.column, y0 + self.row, x1 + self.column, y1 + self.row
+
+    @property
+    def pole(self) -> tuple[float, float]:
+        """The first click in the raster's pixels."""
+        x, y = pole(self.mask)
+        return x + self.column, y + self.row
+
+
+@dataclass(frozen=True)
 class _Clicked:
     ious: tuple[float, ...]
     predicted: tuple[float, ...]
     boundary: float | None
 
 
-def _clicks(answerer: Answerer, truth: Mask, plan: Plan, level: int, check: Callable[[], None]) -> _Clicked:
-    x, y = pole(truth)
+def _clicks(answerer: Answerer, truth: _Truth, plan: Plan, level: int, check: Callable[[], None]) -> _Clicked:
+    x, y = truth.pole
     crop = crop_at(answerer.frame, answerer.size, level, (x, y))
-    seen, outside = _seen(crop, truth)
+    seen, outside = _seen(crop, truth, answerer.frame)
     points = [_to_input(crop, x, y, positive=True)]
     ious: list[float] = []
     predicted: list[float] = []
@@ -179,9 +203,9 @@ def _clicks(answerer: Answerer, truth: Mask, plan: Plan, level: int, check: Call
     return _Clicked(tuple(ious), tuple(predicted), boundary)
 
 
-def _box(answerer: Answerer, truth: Mask, box: tuple[float, float, float, float], level: int) -> tuple[float, float]:
+def _box(answerer: Answerer, truth: _Truth, box: tuple[float, float, float, float], level: int) -> tuple[float, float]:
     crop = crop_at(answerer.frame, answerer.size, level, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
-    seen, outside = _seen(crop, truth)
+    seen, outside = _seen(crop, truth, answerer.frame)
     x0, y0, _ = _to_input(crop, box[0], box[1], positive=True)
     x1, y1, _ = _to_input(crop, box[2], box[3], positive=True)
     limit = float(answerer.size)
@@ -190,10 +214,16 @@ def _box(answerer: Answerer, truth: Mask, box: tuple[float, float, float, float]
     return _iou(answer[: seen.shape[0], : seen.shape[1]], seen, outside), estimate
 
 
-def _seen(crop: Crop, truth: Mask) -> tuple[Mask, int]:
-    """Return the part of an (H, W) mask that lies in a crop, and how many of its pixels do not."""
-    part = truth[crop.row : crop.row + crop.side, crop.col : crop.col + crop.side]
-    return part, int(truth.sum()) - int(part.sum())
+def _seen(crop: Crop, truth: _Truth, frame: RasterFrame) -> tuple[Mask, int]:
+    """Return the part of an object that lies in a crop, (h, w) up to the raster's end, and how many pixels do not."""
+    part = np.zeros((min(crop.side, frame.height - crop.row), min(crop.side, frame.width - crop.col)), np.bool_)
+    top, left = max(truth.row, crop.row), max(truth.column, crop.col)
+    bottom = min(truth.row + truth.mask.shape[0], crop.row + part.shape[0])
+    right = min(truth.column + truth.mask.shape[1], crop.col + part.shape[1])
+    if top < bottom and left < right:
+        inside = truth.mask[top - truth.row : bottom - truth.row, left - truth.column : right - truth.column]
+        part[top - crop.row : bottom - crop.row, left - crop.col : right - crop.col] = inside
+    return part, int(truth.mask.sum()) - int(part.sum())
 
 
 def _iou(answer: Mask, seen: Mask, outside: int) -> float:

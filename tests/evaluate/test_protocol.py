@@ -190,3 +190,12 @@ def test_text_names_every_figure() -> None:
     assert text.startswith("3 objects")
     assert all(name in text for name in report["mean"] if name != "objects")
     assert "house" in text
+
+
+def test_a_window_of_the_object_gives_what_the_whole_mask_does() -> None:
+    truth = square(200, 210, 20, 16)
+    whole, cut = Scripted(truth, [square(200, 210, 20, 5), truth]), Scripted(truth, [square(200, 210, 20, 5), truth])
+    expected = measure(whole, truth, Plan(seed=3), number=2)
+    window = truth[195:225, 205:230]
+    assert measure(cut, window, Plan(seed=3), number=2, origin=(195, 205)) == expected
+    assert [prompts for _, prompts in cut.asked] == [prompts for _, prompts in whole.asked]

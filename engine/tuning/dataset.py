@@ -1,0 +1,153 @@
+"""The labelled ground of a run: every usable object on every raster, and which ground is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+from shapely.geometry.base import BaseGeometry
+
+from ...models.peft.contract import TuningError
+from ..crops import Crop, RasterFrame, crop_at
+from .objects import GroundObject, on_raster, to_pixels
+from .reading import GroundReader
+from .settings import TuneSettings
+from .vectors import read_extent, read_shapes
+
+LEAST_SHARE = 0.3
+"""An object of which less than this lies in a crop, or on the raster, is no target there."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled ground.
+
+    Attributes:
+        objects: the usable ones, raster after raster.
+        classes: their names, in alphabetic order.
+        frames: size and georeference of each raster.
+        crs: of each raster, WKT; empty where it has none.
+        extents: per raster the polygons within which everything is labelled, in its pixels; empty without an extent.
+        size: side of the model's input.
+        level: fixed level, or None.
+        notes: what was repaired or left out, as sentences.
+    """
+
+    objects: tuple[GroundObject, ...]
+    classes: tuple[str, ...]
+    frames: tuple[RasterFrame, ...]
+    crs: tuple[str, ...]
+    extents: tuple[BaseGeometry, ...]
+    size: int
+    level: int | None
+    notes: tuple[str, ...]
+
+    def place(self, number: int) -> tuple[int, Crop]:
+        """Return raster and crop in which an object is shown, as the plugin would choose it."""
+        found = self.objects[number]
+        frame = self.frames[found.raster]
+        level = found.level(frame, self.size, self.level)
+        column, row = found.anchor
+        inside = (min(max(column, 0.0), frame.width - 1e-6), min(max(row, 0.0), frame.height - 1e-6))
+        return found.raster, crop_at(frame, self.size, level, inside)
+
+    def anchors(self) -> NDArray[np.float64]:
+        """Return (N, 2) places of the objects in the first raster's CRS."""
+        places = np.zeros((len(self.objects), 2))
+        for index, item in enumerate(self.objects):
+            places[index] = self.frames[item.raster].to_map(np.array([item.anchor]))[0]
+        for raster, crs in enumerate(self.crs):
+            rows = [index for index, item in enumerate(self.objects) if item.raster == raster]
+            if crs and self.crs[0] and crs != self.crs[0] and rows:
+                mover = Transformer.from_crs(CRS.from_wkt(crs), CRS.from_wkt(self.crs[0]), always_xy=True)
+                places[rows] = np.column_stack(mover.transform(places[rows, 0], places[rows, 1]))
+        return places
+
+    def to_raster(self, geometry: BaseGeometry, raster: int) -> BaseGeometry:
+        """Bring a geometry from the first raster's CRS into a raster's pixels."""
+        if self.crs[raster] and self.crs[0] and self.crs[raster] != self.crs[0]:
+            mover = Transformer.from_crs(CRS.from_wkt(self.crs[0]), CRS.from_wkt(self.crs[raster]), always_xy=True)
+            moved = shapely.segmentize(geometry, max(geometry.length / 32, 1e-9))
+            geometry = shapely.transform(moved, lambda xy: np.column_stack(mover.transform(xy[:, 0], xy[:, 1])))
+        return to_pixels(geometry, self.frames[raster])
+
+    def common_level(self) -> int:
+        """Return the level for maps of whole areas: the fixed one, else the median of the objects' own."""
+        levels = [self.place(number)[1].level for number in range(len(self.objects))]
+        return int(np.median(levels))
+
+
+def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dataset:
+    """Read the labels of a run.
+
+    Args:
+        settings: the run.
+        reader: its rasters.
+        size: side of the model's input, pixels.
+
+    Raises:
+        TuningError: the labels cannot be read, or none of them lies on a raster.
+    """
+    frames = tuple(source.frame for source in reader.sources)
+    crs = tuple(source.info.crs_wkt for source in reader.sources)
+    objects: list[GroundObject] = []
+    notes: list[str] = []
+    extents: list[BaseGeometry] = []
+    for raster, (frame, wkt) in enumerate(zip(frames, crs, strict=True)):
+        found = read_shapes(settings.labels, wkt)
+        notes.extend(note for note in found.notes if note not in notes)
+        for item in found.items:
+            whole = to_pixels(item.geometry, frame)
+            parts = _usable(whole, frame, settings.least)
+            objects.extend(GroundObject(raster, item.label, part, item.row) for part in parts)
+        extents.extend(_extent(settings, frame, wkt))
+    if not objects:
+        raise TuningError(
+            "None of the labelled polygons lies on the raster, or all are smaller than "
+            f"{settings.least} pixels. Check the layer and its CRS, or choose a finer raster."
+        )
+    classes = tuple(sorted({item.label for item in objects}))
+    return Dataset(tuple(objects), classes, frames, crs, tuple(extents), size, settings.level, tuple(notes))
+
+
+def _usable(whole: BaseGeometry, frame: RasterFrame, least: int) -> Sequence[BaseGeometry]:
+    cut = on_raster(whole, frame)
+    if cut.is_empty or cut.area < least or cut.area < LEAST_SHARE * whole.area:
+        return ()
+    return [part for part in shapely.get_parts(cut) if part.geom_type == "Polygon" and part.area >= least]
+
+
+def _extent(settings: TuneSettings, frame: RasterFrame, wkt: str) -> Sequence[BaseGeometry]:
+    if settings.extent is None:
+        return ()
+    return (to_pixels(read_extent(settings.extent, wkt), frame),)
+
+
+def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int]) -> list[Crop]:
+    """Return the crops of a level that together show all known ground of a raster, each at most once.
+
+    Args:
+        dataset: the ground.
+        raster: which.
+        level: of the crops.
+        members: the objects whose surroundings are known where there is no extent.
+    """
+    frame, size = dataset.frames[raster], dataset.size
+    areas = [dataset.extents[raster]] if dataset.extents else [dataset.objects[i].zone for i in members]
+    found: dict[Crop, None] = {}
+    for area in areas:
+        if area.is_empty:
+            continue
+        left, top, right, bottom = area.bounds
+        step = max(size * 2.0**level / 2, 1.0)
+        for row in np.arange(max(top, 0.0), min(bottom, frame.height), step):
+            for column in np.arange(max(left, 0.0), min(right, frame.width), step):
+                crop = crop_at(frame, size, level, (float(column), float(row)))
+                window = shapely.box(crop.col, crop.row, crop.col + crop.side, crop.row + crop.side)
+                if area.intersects(window):
+                    found[crop] = None
+    return list(found)

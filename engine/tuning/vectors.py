@@ -1,0 +1,162 @@
+"""Labelled polygons from any vector file: read, repaired, taken apart and brought into a raster's CRS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+from pyogrio.raw import read as read_vector
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
+from shapely.geometry.base import BaseGeometry
+
+from ...models.peft.contract import TuningError
+from .settings import Labels
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A labelled polygon.
+
+    Attributes:
+        label: its class.
+        geometry: a valid Polygon in the raster's CRS.
+        row: number of its feature in the file, from 1.
+    """
+
+    label: str
+    geometry: BaseGeometry
+    row: int
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a label file holds.
+
+    Attributes:
+        items: the usable polygons, those with several parts taken apart.
+        classes: names, in alphabetic order.
+        notes: what was repaired or left out, as sentences.
+    """
+
+    items: tuple[Shape, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
+    """Read labelled polygons.
+
+    Args:
+        labels: where they are.
+        crs_wkt: CRS to bring them into, WKT; empty where the raster has none, then they stay as they are.
+
+    Raises:
+        TuningError: the file, the layer or the field does not exist, or there is no usable polygon.
+    """
+    source, names, geometries = _read(labels)
+    repaired: list[int] = []
+    dropped: list[int] = []
+    items: list[Shape] = []
+    for row, (name, raw) in enumerate(zip(names, geometries, strict=True), start=1):
+        shape = shapely.from_wkb(raw) if raw is not None else None
+        if shape is not None and not shape.is_valid:
+            shape = shapely.make_valid(shape)
+            repaired.append(row)
+        parts = [] if shape is None else _polygons(shapely.force_2d(_moved(shape, source, crs_wkt)))
+        if not parts:
+            dropped.append(row)
+        items.extend(Shape(name, part, row) for part in parts)
+    if not items:
+        raise TuningError(
+            f"{labels.path.name} has no polygon that can be used. Draw some objects, or choose another layer or filter."
+        )
+    notes = []
+    if repaired:
+        notes.append(f"{len(repaired)} invalid polygons were repaired ({_some(repaired)}).")
+    if dropped:
+        notes.append(f"{len(dropped)} features are no polygons, or empty, and were left out ({_some(dropped)}).")
+    return Shapes(tuple(items), tuple(sorted({item.label for item in items})), tuple(notes))
+
+
+def read_extent(path: Path, crs_wkt: str) -> BaseGeometry:
+    """Read the polygons within which everything is labelled, as one geometry in a CRS.
+
+    Args:
+        path: vector file.
+        crs_wkt: WKT; empty where the raster has none.
+
+    Raises:
+        TuningError: the file holds no polygon.
+    """
+    found = read_shapes(Labels(path), crs_wkt)
+    return shapely.union_all([item.geometry for item in found.items])
+
+
+def _read(labels: Labels) -> tuple[str, list[str], NDArray[np.object_]]:
+    """Return the CRS as WKT (empty for none), the class of each feature, and its geometry as WKB."""
+    field = labels.class_field
+    try:
+        info = pyogrio.read_info(labels.path, layer=labels.layer or None)
+        if field and field not in info["fields"]:
+            known = ", ".join(info["fields"]) or "none"
+            raise TuningError(f"{labels.path.name} has no field {field!r}; its fields are: {known}.")
+        _, _, geometries, values = read_vector(
+            labels.path,
+            layer=labels.layer or None,
+            columns=[field] if field else [],
+            where=labels.where or None,
+        )
+    except (DataSourceError, DataLayerError, FieldError, ValueError, OSError) as error:
+        raise TuningError(
+            f"The labels {labels.path.name} cannot be read: {error}. Check file, layer and filter.", str(labels)
+        ) from error
+    if geometries is None:
+        raise TuningError(f"{labels.path.name} holds no geometries. Choose a polygon layer.")
+    alike = labels.class_name or str(info.get("layer_name") or labels.path.stem)
+    names = [_name(value) for value in values[0]] if field else [alike] * len(geometries)
+    return str(info["crs"] or ""), names, geometries
+
+
+def _name(value: object) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "unnamed"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _polygons(shape: BaseGeometry) -> list[BaseGeometry]:
+    parts = shapely.get_parts(shapely.get_parts(shape) if shape.geom_type == "GeometryCollection" else shape)
+    return [part for part in np.atleast_1d(parts) if part.geom_type == "Polygon" and part.area > 0]
+
+
+def _moved(shape: BaseGeometry, source: str, target: str) -> BaseGeometry:
+    if not source or not target or source == target:
+        return shape
+    try:
+        transformer = _transformer(source, target)
+        return shapely.transform(shape, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+    except (CRSError, ProjError) as error:
+        text = "The labels cannot be brought into the raster's CRS. Reproject them first."
+        raise TuningError(text, str(error)) from error
+
+
+_known: dict[tuple[str, str], Transformer] = {}
+
+
+def _transformer(source: str, target: str) -> Transformer:
+    if (source, target) not in _known:
+        start, end = CRS.from_user_input(source), CRS.from_user_input(target)
+        _known[source, target] = Transformer.from_crs(start, end, always_xy=True)
+    return _known[source, target]
+
+
+def _some(rows: list[int]) -> str:
+    shown = ", ".join(str(row) for row in rows[:_MOST_NAMED])
+    return f"feature {shown}" + (", ..." if len(rows) > _MOST_NAMED else "")
