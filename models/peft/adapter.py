@@ -38,8 +38,6 @@ class Adapter(nn.Module):
         self.parts: dict[str, Part] = {config.method: config.build(sam) for config in _ordered(sam, configs)}
         for name, part in self.parts.items():
             self.add_module(name, part)
-        for part in self.parts.values():
-            part.meet(self.parts)
 
     @property
     def configs(self) -> tuple[MethodConfig, ...]:

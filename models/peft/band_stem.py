@@ -30,7 +30,7 @@ from torch.nn import functional
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_input, hook_output
-from .sites import block_name
+from .sites import block_name, width
 from .streams import add_to_images
 
 CODE = "spectral_code"
@@ -93,11 +93,6 @@ def check_channels(channels: int) -> None:
     """
     if not 1 <= channels <= MAX_CHANNELS:
         raise TuningError(f"Between 1 and {MAX_CHANNELS} bands and indices can be used, not {channels}.")
-
-
-def width(sam: Sam) -> int:
-    """Return the width of the encoder's tokens."""
-    return int(sam.image_encoder.blocks[0].norm1.weight.shape[0])
 
 
 def check_bands(bands: torch.Tensor, channels: int, images: int) -> None:

@@ -217,13 +217,6 @@ class Part(nn.Module, ABC):
         """Parameters that learn faster or slower than the rest: name -> multiple of the learning rate."""
         return {}
 
-    def meet(self, companions: Mapping[str, Part]) -> None:
-        """Learn which parts, by their methods' names, belong to the same adapter. Called once, before attaching.
-
-        Raises:
-            TuningError: it does not go with one of them.
-        """
-
     def calibrate(self, sam: Sam, losses: Iterable[Callable[[], torch.Tensor]]) -> None:
         """Look at the data before training; call it before the optimiser takes the parameters.
 

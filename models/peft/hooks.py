@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from .contract import Undo
+from ..sam_modules import Sam
+from .contract import TuningError, Undo
 
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(a module's input, its output) -> what takes the output's place."""
@@ -34,3 +35,39 @@ def hook_input(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]
         return (change(inputs[0]), *inputs[1:])
 
     yield module.register_forward_pre_hook(hook).remove
+
+
+def hook_pass(sam: Sam, begin: Callable[[], None], end: Callable[[], None]) -> Iterator[Undo]:
+    """Have functions called where a pass through the image encoder begins and ends.
+
+    Blocks that are computed again for the backward pass are no pass of their own.
+
+    Args:
+        sam: whose encoder.
+        begin: called before the patch embedding.
+        end: called after the neck.
+    """
+    encoder = sam.image_encoder
+    yield encoder.patch_embed.register_forward_pre_hook(lambda _module, _inputs: begin()).remove
+    yield encoder.neck.register_forward_hook(lambda _module, _inputs, _output: end()).remove
+
+
+def replace_forward(module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[Undo]:
+    """Let a function do what a module with one input does; hooks on the module stay in force.
+
+    Args:
+        module: where.
+        forward: gets the module's input.
+
+    Raises:
+        TuningError: something else stands for the module already.
+    """
+    own = vars(module)
+    if "forward" in own:
+        raise TuningError("Two adapters that select single weights cannot be in use at once.", str(module))
+    own["forward"] = forward
+
+    def undo() -> None:
+        del own["forward"]
+
+    yield undo

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_output
-from .sites import Blocks, Layer, linear, linear_names
+from .sites import Blocks, Layer, linear, linear_names, module_key
 
 
 class Projection(enum.Enum):
@@ -150,11 +150,11 @@ class Lora(Part):
         for name in self.sites:
             layer = linear(sam, name)
             made = (update(layer, outputs, config) for outputs in config.slices(name, layer))
-            self.updates[_key(name)] = nn.ModuleList(made)
+            self.updates[module_key(name)] = nn.ModuleList(made)
 
     def of(self, name: str) -> tuple[Update, ...]:
         """Return the updates of a layer by its dotted name."""
-        return tuple(update for update in self.updates[_key(name)].children() if isinstance(update, Update))
+        return tuple(update for update in self.updates[module_key(name)].children() if isinstance(update, Update))
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
         for name in self.sites:
@@ -180,7 +180,3 @@ def _grown(layer: nn.Linear, updates: tuple[Update, ...], x: torch.Tensor, out: 
     for update, piece in pieces:
         grown[..., update.start : update.stop] = piece.to(out.dtype)
     return out + grown
-
-
-def _key(name: str) -> str:
-    return name.removeprefix("image_encoder.").replace(".", "/")

@@ -8,9 +8,13 @@ from ..card import JsonValue
 from ..heads.instances import InstancesConfig
 from ..heads.mfnet import MfnetHeadConfig
 from ..heads.semantic import SemanticConfig
+from .adaptformer import AdaptFormerConfig
 from .band_stem import BandStemConfig
 from .contract import MethodConfig, TuningError
+from .conv_lora import ConvLoraConfig
 from .dora import DoraConfig
+from .gate_config import GateConfig
+from .hybrid import HybridConfig
 from .lora import LoraConfig
 from .mm_adapter import MmAdapterConfig
 from .mm_lora import MmLoraConfig
@@ -25,6 +29,10 @@ _CLASSES: tuple[type[MethodConfig], ...] = (
     FullConfig,
     LoraConfig,
     DoraConfig,
+    AdaptFormerConfig,
+    ConvLoraConfig,
+    HybridConfig,
+    GateConfig,
     BandStemConfig,
     NewPatchEmbedConfig,
     MmAdapterConfig,

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from ..sam_modules import Sam
@@ -57,9 +58,25 @@ def block_name(index: int) -> str:
     return f"image_encoder.blocks.{index}"
 
 
+def width(sam: Sam) -> int:
+    """Return the width of the encoder's tokens."""
+    return int(sam.image_encoder.blocks[0].norm1.weight.shape[0])
+
+
+def device_of(sam: Sam) -> torch.device:
+    """Return the device that the encoder's blocks are on."""
+    device: torch.device = sam.image_encoder.blocks[0].norm1.weight.device
+    return device
+
+
 def linear_names(blocks: range, layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the dotted names of the layers of the blocks, in the network's order."""
     return tuple(f"{block_name(index)}.{layer.value}" for index in blocks for layer in Layer if layer in layers)
+
+
+def module_key(name: str) -> str:
+    """Return under which name a part keeps what belongs to a module: torch allows no dots in names."""
+    return name.removeprefix("image_encoder.").replace(".", "/")
 
 
 def linear(sam: Sam, name: str) -> nn.Linear:

@@ -9,14 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from samtune.models.heads.instances import InstancesConfig
+from samtune.models.heads.mfnet import MfnetHeadConfig
+from samtune.models.heads.semantic import SemanticConfig
+from samtune.models.peft.adaptformer import AdaptFormerConfig
 from samtune.models.peft.band_stem import BandStemConfig
 from samtune.models.peft.contract import MethodConfig, SideInputs
+from samtune.models.peft.conv_lora import ConvLoraConfig
+from samtune.models.peft.dora import DoraConfig
+from samtune.models.peft.gate_config import GateConfig, Selection
+from samtune.models.peft.hybrid import HybridConfig
 from samtune.models.peft.lora import LoraConfig, Projection
 from samtune.models.peft.mm_adapter import MmAdapterConfig
 from samtune.models.peft.mm_lora import MmLoraConfig
 from samtune.models.peft.new_patch_embed import NewPatchEmbedConfig
+from samtune.models.peft.persam import MaskMixConfig
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
-from samtune.models.peft.sites import EVERY_LAYER
+from samtune.models.peft.sites import ATTENTION, EVERY_LAYER
 
 MakeSide = Callable[[int, int], SideInputs]
 """(images, side of the images in pixels) -> what comes with them."""
@@ -52,7 +61,7 @@ class Case:
         start: largest change of the embedding that a new part may make; 0: none, bit for bit.
         still: parts of names of trainable tensors that have no reason to move within three steps.
         counts: trainable numbers for vit_b, vit_l and vit_h, from the source or by hand; empty where not given.
-        rate: learning rate of the test that overfits one tile.
+        rate: learning rate of the test that overfits one tile; 0 where the method has too little to learn with.
     """
 
     name: str
@@ -66,8 +75,8 @@ class Case:
 
 CONTROLS = (
     Case("decoder", DecoderConfig(), counts=(4_058_340,) * 3, rate=1e-3),
-    Case("bitfit", BitFitConfig(), counts=(82_944, 221_184, 368_640), rate=3e-2),
-    Case("norm", NormConfig(), counts=(36_864, 98_304, 163_840), rate=3e-2),
+    Case("bitfit", BitFitConfig(), counts=(82_944, 221_184, 368_640), rate=6e-2),
+    Case("norm", NormConfig(), counts=(36_864, 98_304, 163_840), rate=6e-2),
     Case("full", FullConfig(), counts=(89_670_912, 308_278_272, 637_026_048), rate=1e-3),
     Case("lora", LoraConfig(), counts=(147_456, 393_216, 655_360), rate=1e-2),
     Case("lora-whole", LoraConfig(rank=8, projections=()), counts=(294_912, 786_432, 1_310_720), rate=1e-2),
@@ -76,9 +85,31 @@ CONTROLS = (
         LoraConfig(rank=4, alpha=8.0, layers=EVERY_LAYER, projections=(Projection.Q,), start=0.5),
         rate=1e-2,
     ),
+    Case("mask-mix", MaskMixConfig(), counts=(2,) * 3, rate=0.0),
+    Case("dora", DoraConfig(), counts=(165_888, 442_368, 737_280), rate=1e-2),
+    Case("dora-whole", DoraConfig(rank=2, projections=(), layers=EVERY_LAYER), rate=1e-2),
 )
 
-WITH_ADAPTERS: tuple[Case, ...] = ()
+HEADS = (
+    Case("semantic", SemanticConfig(classes=3)),
+    Case("instances", InstancesConfig(classes=2)),
+    Case("mfnet-head", MfnetHeadConfig(classes=3), two_streams),
+)
+
+WITH_ADAPTERS: tuple[Case, ...] = (
+    Case("adaptformer", AdaptFormerConfig(), counts=(1_189_632, 3_171_840, 5_285_888), rate=1e-2),
+    Case("conv-lora", ConvLoraConfig(), still=("experts",), counts=(113_832, 301_392, 500_160), rate=1e-2),
+    Case(
+        "conv-lora-attention",
+        ConvLoraConfig(rank=4, layers=ATTENTION, scales=(1, 2), start=0.5),
+        still=("experts",),
+        rate=1e-2,
+    ),
+    Case("hybrid", HybridConfig(), counts=(702_528, 1_865_856, 3_031_200), rate=1e-2),
+    Case("hybrid-all", HybridConfig(dilated=True, adaptformer=True), rate=1e-2),
+    Case("gate", GateConfig(gate_rate=10.0), counts=(269_012, 924_834, 1_911_078), rate=1e-2),
+    Case("gate-scored", GateConfig(selection=Selection.SCORED, half=False), rate=1e-2),
+)
 """Adapters, gates and methods with several experts."""
 
 WITH_SIDE: tuple[Case, ...] = (
@@ -92,4 +123,4 @@ WITH_SIDE: tuple[Case, ...] = (
 )
 """Methods for bands and second streams."""
 
-CASES: tuple[Case, ...] = (*CONTROLS, *WITH_ADAPTERS, *WITH_SIDE)
+CASES: tuple[Case, ...] = (*CONTROLS, *HEADS, *WITH_ADAPTERS, *WITH_SIDE)
