@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -62,6 +63,8 @@ class Decomposed(Update):
     @torch.no_grad()
     def _lengths(self, layer: nn.Linear) -> torch.Tensor:
         """Return the length of each row of W + (alpha / rank) B A, in float32 whatever the rest computes in."""
-        with torch.autocast(layer.weight.device.type, enabled=False):
+        device = layer.weight.device.type
+        # Counting on the meta device knows no autocast.
+        with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             moved = super().merged(layer.weight[self.start : self.stop])
             return torch.linalg.vector_norm(moved, dim=1)
