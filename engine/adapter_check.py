@@ -61,9 +61,7 @@ def check_adapter(
         card = read_card(path)
     except SamTuneError as error:
         return [Answer("file", Finding.BAD, error.user_text)]
-    found = [
-        Answer("file", Finding.GOOD, f"It is an adapter called {card.name}, its card of schema {card.schema}.")
-    ]
+    found = [Answer("file", Finding.GOOD, f"It is an adapter called {card.name}, its card of schema {card.schema}.")]
     found += _fit(path, card, models, progress, model or card.base.name)
     if raster:
         found += _on_raster(card, raster)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ..models.errors import OutputError
+from ..models.errors import CancelledByUser, OutputError
 from .messages import to_wire
 from .paths import chosen, default_folders
 
@@ -62,6 +65,64 @@ class ConsoleProgress:
             self._stream.write(f"\r{'':<{self._width}}\r")
             self._stream.flush()
             self._width = 0
+
+
+class TaskProgress(ConsoleProgress):
+    """Progress of work that takes minutes to hours, and that Ctrl-C ends in good order.
+
+    In a file or pipe it is a line now and then, so that a log shows how far the work is.
+    """
+
+    def __init__(self, stream: TextIO | None = None, interval: float = 30.0) -> None:
+        """Prepare.
+
+        Args:
+            stream: where to; None for stderr.
+            interval: seconds between two lines where the stream is no terminal.
+        """
+        super().__init__(stream)
+        self._interval = interval
+        self._next_line = 0.0
+        self._stop = threading.Event()
+
+    def report(self, fraction: float, message: str) -> None:
+        """Show how far the work is.
+
+        Args:
+            fraction: 0 to 1, or negative when unknown.
+            message: what is being done.
+        """
+        if self._stream.isatty():
+            super().report(fraction, message)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + self._interval
+            self._stream.write(f"{message} ({fraction:.0%})\n" if fraction >= 0 else f"{message}\n")
+            self._stream.flush()
+
+    def check(self) -> None:
+        """Stop the work when Ctrl-C was pressed, or the process was asked to end.
+
+        Raises:
+            CancelledByUser: as said.
+        """
+        if self._stop.is_set():
+            raise CancelledByUser
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Have Ctrl-C and SIGTERM noted for :meth:`check` while the context lasts; a second one ends at once."""
+
+        def note(_number: int, _frame: object) -> None:
+            if self._stop.is_set():
+                raise KeyboardInterrupt
+            self._stop.set()
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
