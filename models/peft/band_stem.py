@@ -174,16 +174,23 @@ def statistics(pixels: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     Returns:
         (..., 4 F): mean, standard deviation, least and greatest of those that count; zeros where none does.
     """
+    if bool(inside.all()):
+        # The usual case, in which less is kept for the backward pass.
+        variance, mean = torch.var_mean(pixels, dim=-1, correction=0)
+        return torch.cat([mean, _deviation(variance), pixels.amin(dim=-1), pixels.amax(dim=-1)], dim=-1)
     number = inside.sum(dim=-1).clamp_min(1)
     counted = pixels * inside
     mean = counted.sum(dim=-1) / number
     variance = ((pixels - mean[..., None]) * inside).square().sum(dim=-1) / number
-    # The root has no slope at 0, where a cell of one colour is.
-    deviation = (variance + _TINY).sqrt() - _TINY**0.5
     some = inside.any(dim=-1)
     least = pixels.masked_fill(~inside, _FAR).amin(dim=-1) * some
     greatest = pixels.masked_fill(~inside, -_FAR).amax(dim=-1) * some
-    return torch.cat([mean, deviation, least, greatest], dim=-1)
+    return torch.cat([mean, _deviation(variance), least, greatest], dim=-1)
+
+
+def _deviation(variance: torch.Tensor) -> torch.Tensor:
+    # The root has no slope at 0, where a cell of one colour is.
+    return (variance + _TINY).sqrt() - _TINY**0.5
 
 
 def bounded(displacement: torch.Tensor, of: torch.Tensor, rho: float) -> torch.Tensor:

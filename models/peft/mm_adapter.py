@@ -27,7 +27,7 @@ from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_output
 from .sites import Blocks, block_name
-from .streams import STREAMS, Mixing, split
+from .streams import STREAMS, Branch, Mixing, split
 
 _ALONE = 0.5
 """Weight of a bottleneck beside the MLP where nothing is exchanged: what the mixing weights start from, so that the two
@@ -97,6 +97,10 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
             nn.init.zeros_(self.up.bias)
 
+    def branch(self, x: torch.Tensor) -> Branch:
+        """Return what is added to (..., dim), before the map up."""
+        return Branch(self._act(self.down(x)), self.up.weight, self.up.bias)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (..., dim) for (..., dim)."""
         return self.up(self._act(self.down(x)))
@@ -116,10 +120,11 @@ class _BlockAdapter(nn.Module):
         return out + (first if second is None else torch.cat([first, second]))
 
     def beside_mlp(self, streams: int, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        first, second = self.mlp(*split(x, streams))
-        if self.mixing is not None:
-            return out + self.mixing(first, second)
-        return out + _ALONE * (first if second is None else torch.cat([first, second]))
+        if self.mixing is None:
+            first, second = self.mlp(*split(x, streams))
+            return out + _ALONE * (first if second is None else torch.cat([first, second]))
+        image, other = split(x, streams)
+        return out + self.mixing(self.mlp.image.branch(image), None if other is None else self.mlp.second.branch(other))
 
 
 class _Pair(nn.Module):

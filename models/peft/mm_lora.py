@@ -17,13 +17,14 @@ from typing import ClassVar, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_output
 from .lora import LowRank, Projection
 from .sites import Blocks, Layer, block_name, linear
-from .streams import STREAMS, Mixing, split
+from .streams import STREAMS, Branch, Mixing, split
 
 _LAYERS = (Layer.QKV, Layer.LIN1, Layer.LIN2)
 _TUNED = (Projection.Q, Projection.V)
@@ -87,6 +88,11 @@ class _Update(nn.Module):
         self.parts = nn.ModuleList(LowRank(layer, outputs, config.rank) for outputs in slices(name, layer))
         self._scale = config.alpha / config.rank
 
+    def branch(self, x: torch.Tensor) -> Branch:
+        """Return what is added to all outputs of a layer that is tuned as a whole, before B."""
+        whole = cast("LowRank", self.parts[0])
+        return Branch(self._scale * functional.linear(x, whole.lora_A), whole.lora_B)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (..., outputs) for (..., inputs), zero where nothing is tuned."""
         pieces: list[torch.Tensor] = []
@@ -106,10 +112,6 @@ class _Pair(nn.Module):
         self.image = _Update(name, layer, config)
         self.second = _Update(name, layer, config)
 
-    def forward(self, x: torch.Tensor, streams: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        image, second = split(x, streams)
-        return self.image(image), None if second is None else self.second(second)
-
 
 class _BlockLora(nn.Module):
     def __init__(self, sam: Sam, index: int, config: MmLoraConfig) -> None:
@@ -123,10 +125,12 @@ class _BlockLora(nn.Module):
 
     def add(self, layer: Layer, streams: int, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return a layer's output with the updates of its modalities added."""
-        first, second = self.layers[_key(layer)](x, streams)
+        pair = cast("_Pair", self.layers[_key(layer)])
+        image, second = split(x, streams)
         if self.mixing is not None and layer is not Layer.QKV:
-            return out + self.mixing(first, second)
-        return out + (first if second is None else torch.cat([first, second]))
+            return out + self.mixing(pair.image.branch(image), None if second is None else pair.second.branch(second))
+        grown = pair.image(image)
+        return out + (grown if second is None else torch.cat([grown, pair.second(second)]))
 
 
 class MmLora(Part):

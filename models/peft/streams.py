@@ -6,8 +6,11 @@ after the other's, so that the halves of whatever a hook sees are still the moda
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torch.nn import functional
 
 from .contract import TuningError
 
@@ -54,8 +57,23 @@ def add_to_images(x: torch.Tensor, addition: torch.Tensor, streams: int) -> torc
     return x + everywhere
 
 
+@dataclass(frozen=True)
+class Branch:
+    """What a modality has to add, before the map that makes it as wide as the layer.
+
+    Attributes:
+        code: (B, ..., m), narrow.
+        weight: (D, m) of the map.
+        bias: (D,) of the map, or None.
+    """
+
+    code: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
 class Mixing(nn.Module):
-    """The two learnable weights of an exchange between modalities (MFNet, METHODS 2.2: l1 and l2), kept within (0, 1).
+    """The two learnable weights of an exchange between modalities (MFNet's lambda), kept within (0, 1).
 
     Of what the modalities have to add, each takes ``l`` of its own and ``1 - l`` of the other's. The source's scalars
     are free to leave (0, 1); here they are sigmoids, which start at the source's 0.5.
@@ -71,17 +89,30 @@ class Mixing(nn.Module):
         """Return l1 and l2, (2,)."""
         return torch.sigmoid(self.logits)
 
-    def forward(self, first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, first: Branch, second: Branch | None) -> torch.Tensor:
         """Exchange.
 
         Args:
-            first: (B, ...) what the image has to add.
+            first: what the image has to add.
             second: the same of the second modality; None where it is absent, which then contributes nothing.
 
         Returns:
-            (B, ...) or (2 B, ...) what is added to each.
+            (B, ..., D) or (2 B, ..., D) what is added to each.
         """
-        own = self.shares.to(first.dtype)
+        one, two = self.shares.unbind()
         if second is None:
-            return own[0] * first
-        return torch.cat([own[0] * first + (1 - own[0]) * second, own[1] * second + (1 - own[1]) * first])
+            return _sum((first,), (one,))
+        branches = (first, second)
+        return torch.cat([_sum(branches, (one, 1 - one)), _sum(branches, (1 - two, two))])
+
+
+def _sum(branches: tuple[Branch, ...], shares: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return the branches' outputs, weighed and added.
+
+    The weights go to the narrow codes, and one map does the rest: so no wide tensor is kept for the backward pass.
+    """
+    pairs = list(zip(branches, shares, strict=True))
+    codes = torch.cat([share.to(branch.code.dtype) * branch.code for branch, share in pairs], dim=-1)
+    weight = torch.cat([branch.weight for branch in branches], dim=1)
+    biases = [share * branch.bias for branch, share in pairs if branch.bias is not None]
+    return functional.linear(codes, weight, torch.stack(biases).sum(dim=0) if biases else None)

@@ -240,6 +240,11 @@ def test_statistics_by_hand() -> None:
     expected = torch.tensor([[3.0, deviation, 1.0, 6.0], [5.0, 0.0, 5.0, 5.0], [0.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     assert torch.equal(found[2], torch.zeros(4))
+    whole = torch.randn(5, 3, 16)
+    padded = torch.cat([whole, torch.full((5, 3, 1), 9.0)], dim=-1)
+    counts = torch.ones(5, 1, 17, dtype=torch.bool)
+    counts[..., -1] = False
+    torch.testing.assert_close(statistics(whole, counts[..., :-1]), statistics(padded, counts), atol=1e-5, rtol=1e-5)
 
 
 def test_displacements_are_bounded_and_keep_their_direction() -> None:

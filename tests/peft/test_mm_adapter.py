@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from samtune.models.card import Architecture
 from samtune.models.loading import build
 from samtune.models.peft.contract import SideInputs, TuningError
 from samtune.models.peft.mm_adapter import MmAdapter, MmAdapterConfig
-from samtune.models.peft.streams import Mixing, add_to_images, split
+from samtune.models.peft.streams import Branch, Mixing, add_to_images, split
 from samtune.models.sam_modules import Sam
 from samtune.models.tiny import build_tiny
 from torch.nn import functional
@@ -237,12 +238,16 @@ def test_mixing_starts_at_half_and_stays_between_none_and_all(sam: Sam) -> None:
 
 def test_mixing_by_hand() -> None:
     mixing = Mixing(torch.device("cpu"))
+    first = Branch(torch.tensor([[4.0]]), torch.tensor([[2.0]]))
+    second = Branch(torch.tensor([[5.0]]), torch.tensor([[4.0]]))
     with torch.no_grad():
         mixing.logits.copy_(torch.tensor([math.log(3.0), math.log(1 / 4)]))
-        found = mixing(torch.tensor([[8.0]]), torch.tensor([[20.0]]))
-        alone = mixing(torch.tensor([[8.0]]), None)
+        found = mixing(first, second)
+        alone = mixing(first, None)
+        biased = mixing(replace(first, bias=torch.tensor([1.0])), replace(second, bias=torch.tensor([10.0])))
     torch.testing.assert_close(found, torch.tensor([[0.75 * 8 + 0.25 * 20], [0.2 * 20 + 0.8 * 8]]))
     torch.testing.assert_close(alone, torch.tensor([[6.0]]))
+    torch.testing.assert_close(biased, torch.tensor([[0.75 * 9 + 0.25 * 30], [0.2 * 30 + 0.8 * 9]]))
 
 
 def test_a_batch_without_two_halves_is_refused(sam: Sam) -> None:
