@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
-from rasterio.warp import reproject
 from rasterio.windows import Window
 
-from ...models.peft.adapter_card import InputRecord, SecondRecord
+from ...models.peft.adapter_card import InputRecord
 from ...models.peft.band_inputs import measure, to_channels
 from ...models.peft.contract import TuningError
-from .. import raster_facts as facts
-from .. import stretch as stretching
 from ..crops import Crop, RasterFrame
+from ..further_inputs import SecondRaster, open_all_bands, read_crop, read_window
 from ..messages import RasterSpec
 from ..raster_source import RasterSource
 from .settings import Bands, TuneSettings
 
 _SAMPLE_SIDE = 512
-_PLANE = "EPSG:3857"
-"""Stands for the unknown CRS of rasters that have none: they lie in the same plane."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +57,14 @@ class GroundReader:
         """
         self.sources: list[RasterSource] = []
         self._bands: _FurtherBands | None = None
-        self._second: _Second | None = None
+        self._second: SecondRaster | None = None
         try:
             for path in settings.rasters:
                 self.sources.append(RasterSource(RasterSpec(str(path), settings.rgb)))
             if settings.wants_bands:
                 self._bands = _FurtherBands(settings)
             if settings.second is not None:
-                self._second = _Second(settings.second)
+                self._second = SecondRaster(str(settings.second), settings.second.stem)
         except BaseException:
             self.close()
             raise
@@ -129,8 +121,7 @@ class _FurtherBands:
         self._rasters: list[DatasetReader] = []
         try:
             for path in settings.rasters:
-                with facts.gdal(str(path)):
-                    self._rasters.append(rasterio.open(path))
+                self._rasters.append(open_all_bands(str(path)))
             self._numbers = _chosen(self._rasters, settings)
             pairs = [(index.first, index.second) for index in settings.indices]
             sample = np.concatenate([_sample(dataset, self._numbers) for dataset in self._rasters], axis=1)
@@ -152,13 +143,7 @@ class _FurtherBands:
 
     def read(self, raster: int, crop: Crop) -> NDArray[np.float32]:
         """Return (C, S, S), standardised, NaN without data."""
-        dataset = self._rasters[raster]
-        wide, high = min(crop.side, dataset.width - crop.col), min(crop.side, dataset.height - crop.row)
-        shape = (max(1, round(high / crop.scale)), max(1, round(wide / crop.scale)))
-        planes = np.full((len(self._numbers), crop.size, crop.size), np.nan, np.float32)
-        window = Window(crop.col, crop.row, wide, high)
-        planes[:, : shape[0], : shape[1]] = _read(dataset, self._numbers, window, shape, crop.scale)
-        return to_channels(planes, self.records)
+        return to_channels(read_crop(self._rasters[raster], self._numbers, crop), self.records)
 
 
 def _chosen(rasters: Sequence[DatasetReader], settings: TuneSettings) -> list[int]:
@@ -182,66 +167,5 @@ def _sample(dataset: DatasetReader, numbers: Sequence[int]) -> NDArray[np.float3
     factor = max(1.0, max(dataset.width, dataset.height) / _SAMPLE_SIDE)
     shape = (max(1, int(dataset.height / factor)), max(1, int(dataset.width / factor)))
     # Single pixels, not averages: what is measured is the spread of pixels.
-    planes = _read(dataset, numbers, Window(0, 0, dataset.width, dataset.height), shape, 1.0)
+    planes = read_window(dataset, numbers, Window(0, 0, dataset.width, dataset.height), shape, 1.0)
     return planes.reshape(len(numbers), -1)
-
-
-def _read(
-    dataset: DatasetReader, numbers: Sequence[int], window: Window, shape: tuple[int, int], scale: float
-) -> NDArray[np.float32]:
-    method = Resampling.average if scale > 1 else Resampling.bilinear if scale < 1 else Resampling.nearest
-    planes = np.empty((len(numbers), *shape), np.float32)
-    with facts.gdal(dataset.name, reading=True):
-        for plane, number in zip(planes, numbers, strict=True):
-            found = dataset.read(number, window=window, out_shape=shape, resampling=method, masked=True)
-            plane[...] = np.ma.filled(found.astype(np.float32), np.float32(np.nan))
-    return planes
-
-
-def _grid(frame: RasterFrame, crop: Crop) -> Affine:
-    """Return the transform from a crop's input pixels to the raster's CRS."""
-    x0, a, b, y0, d, e = frame.transform
-    left, top = x0 + a * crop.col + b * crop.row, y0 + d * crop.col + e * crop.row
-    return Affine(a * crop.scale, b * crop.scale, left, d * crop.scale, e * crop.scale, top)
-
-
-class _Second:
-    """The second raster, as a picture on the grids of the first one's crops."""
-
-    def __init__(self, path: Path) -> None:
-        """Open it and compute its stretch; one band, or three."""
-        self._source = RasterSource(RasterSpec(str(path)))
-        try:
-            spec = self._source.info.spec
-            self._stretch = spec.stretch
-            self.record = SecondRecord(path.stem, spec.bands, spec.stretch)
-            with facts.gdal(str(path)):
-                self._dataset = rasterio.open(path)
-        except BaseException:
-            self._source.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-        self._dataset.close()
-
-    def read(self, first: RasterSource, crop: Crop) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Return the picture (S, S, 3) and where it has data (S, S)."""
-        known = bool(first.info.crs_wkt) and self._dataset.crs is not None
-        grid = _grid(first.frame, crop)
-        values = np.full((len(self.record.bands), crop.size, crop.size), np.nan, np.float32)
-        with facts.gdal(self._dataset.name, reading=True):
-            reproject(
-                rasterio.band(self._dataset, list(self.record.bands)),
-                values,
-                src_transform=Affine.from_gdal(*self._source.frame.transform),
-                src_crs=self._dataset.crs if known else _PLANE,
-                src_nodata=self._dataset.nodata,
-                dst_transform=grid,
-                dst_crs=first.info.crs_wkt if known else _PLANE,
-                dst_nodata=np.nan,
-                resampling=Resampling.bilinear,  # GDAL widens its kernel where the grid is coarser
-            )
-        valid = np.asarray(np.isfinite(values).all(axis=0), np.bool_)
-        return stretching.apply(np.nan_to_num(values), valid, self._stretch), valid
