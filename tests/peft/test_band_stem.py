@@ -9,6 +9,7 @@ import pytest
 import torch
 from samtune.models.card import Architecture
 from samtune.models.loading import build
+from samtune.models.peft.adapter import Adapter
 from samtune.models.peft.band_inputs import (
     CLIP,
     Spread,
@@ -31,11 +32,13 @@ from samtune.models.peft.band_stem import (
 )
 from samtune.models.peft.card_records import BandRecord
 from samtune.models.peft.contract import MethodConfig, SideInputs, TuningError
+from samtune.models.peft.hybrid import HybridConfig
+from samtune.models.peft.mm_adapter import MmAdapterConfig
 from samtune.models.peft.new_patch_embed import NewPatchEmbedConfig
 from samtune.models.sam_modules import Sam
 from samtune.models.tiny import build_tiny
 
-from .windowed import SIDE, attached, embed, gradients, images, windowed_sam
+from .windowed import SIDE, attached, embed, gradients, images, perturb, windowed_sam
 
 CHANNELS = 5
 BOTH: list[MethodConfig] = [BandStemConfig(CHANNELS), NewPatchEmbedConfig(CHANNELS)]
@@ -286,6 +289,25 @@ def test_the_mean_code_of_every_image_is_published(sam: Sam) -> None:
     torch.testing.assert_close(side.published[CODE][0], code[0, :, 0].mean(dim=0))
     torch.testing.assert_close(side.published[CODE][1], code[1].mean(dim=(0, 1)))
     torch.testing.assert_close(mean_code(code, has_data), side.published[CODE])
+
+
+def test_the_stem_stacks_with_two_streams_and_tells_the_hybrid_adapter(sam: Sam) -> None:
+    frozen = embed(sam, images(4))
+    stack = Adapter(sam, [BandStemConfig(CHANNELS), HybridConfig(spectral=True), MmAdapterConfig()])
+    stack.attach(sam)
+    side, other = (SideInputs(bands=bands(2, seed=seed), streams=2) for seed in (3, 4))
+    assert torch.equal(embed(sam, images(4), stack, side), frozen)
+    # With the stem's own maps still zero, bands reach the tokens through the code that it publishes, and only so.
+    perturb(stack.parts["hybrid"])
+    found = [embed(sam, images(4), stack, given) for given in (side, other)]
+    assert not torch.equal(*found)
+    code = side.published[CODE]
+    stack.detach()
+    alone = Adapter(sam, [stack.configs[1]])
+    alone.load_state_dict({key: value for key, value in stack.state_dict().items() if key.startswith("hybrid.")})
+    alone.attach(sam)
+    told = SideInputs(streams=2, published={CODE: code})
+    torch.testing.assert_close(embed(sam, images(4), alone, told), found[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 300])
