@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -46,7 +47,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """
     unfinished = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
+        # safetensors makes files that their owner alone can read; adapters are shared like any other file.
+        unfinished.touch()
+        mode = stat.S_IMODE(unfinished.stat().st_mode)
         write(unfinished)
+        unfinished.chmod(mode)
         with unfinished.open("rb+") as stream:
             os.fsync(stream.fileno())
         unfinished.replace(path)
