@@ -113,7 +113,7 @@ class Promptable:
         boxed: list[_Target] = []
         for row, (work, known) in enumerate(zip(works, labels, strict=True)):
             for number in work.objects:
-                rng = moment.rng(1, number, work.item.crop.col, work.item.crop.row)
+                rng = moment.rng(1, number, work.item.crop.col, work.item.crop.row, work.laid.way)
                 target = _Target(row, known.masks[work.item.targets.index(number)], known.known, rng)
                 if target.empty:
                     continue

@@ -1,0 +1,178 @@
+"""What a run is going to take, from a few real steps done before it: time and memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from ...models.peft.contract import count
+from ..memory import resident_bytes
+from ..model_service import ModelService
+from ..progress import Progress
+from .embedding_cache import DEFAULT_BYTES
+from .encoding import Encoding, Laid
+from .loop import CHECKED, Trainer
+from .prepare import Prepared, prepared
+from .result import Estimate
+from .settings import Task, TuneSettings
+from .symmetry import COUNT
+
+_TIMED = 3
+_POLL = 0.005
+_UNITS = 3
+
+
+@dataclass
+class _Peak:
+    """The most memory that was in use: of the process, or of the GPU."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[_Peak]:
+    """Watch the memory while the context lasts: CUDA's own count, or the process's size every few milliseconds."""
+    peak = _Peak()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.bytes = int(torch.cuda.max_memory_reserved(device))
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak.bytes = max(peak.bytes, resident_bytes())
+            done.wait(_POLL)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def estimate(settings: TuneSettings, models: ModelService, progress: Progress) -> Estimate:
+    """Say what a run would take, by preparing a little of it and timing real steps (some seconds).
+
+    Args:
+        settings: the run.
+        models: gives the base, on the device to train on.
+        progress: asked whether to stop.
+
+    Raises:
+        SamTuneError: the data cannot be used, or not even the smallest step fits into memory.
+        CancelledByUser: from ``progress.check``.
+    """
+    started = time.monotonic()
+    with prepared(settings, models, progress) as ready:
+        reading = time.monotonic() - started
+        progress.report(-1.0, "Timing a few steps")
+        with peak_memory(ready.model.device) as peak:
+            timed = _timed(ready, progress.check)
+        return _concluded(ready, timed, reading, peak.bytes)
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """Seconds: of encoding a crop, of a step on kept embeddings (or of a whole one), and of measuring a unit."""
+
+    encode: float
+    step: float
+    unit: float
+    notes: tuple[str, ...]
+
+
+def _timed(ready: Prepared, check: Callable[[], None]) -> _Timed:
+    settings = ready.settings
+    base = Encoding(ready.model, None, ready.cache, amp=settings.amp)
+    encode = _encoding_time(ready, base, check)
+    unit = _unit_time(ready, base, check)
+    ready.adapter.attach(ready.model.network)
+    tuned = Encoding(ready.model, ready.adapter, ready.cache, amp=settings.amp)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(settings, tuned, ready.adapter, ready.objective, None, Path(folder), "")
+        seconds = []
+        for _ in range(_TIMED):
+            check()
+            if tuned.frozen and not tuned.collect:
+                _encode_ahead(trainer, tuned, ready, check)
+            begun = time.monotonic()
+            trainer.step(check)
+            seconds.append(time.monotonic() - begun)
+            trainer.state.step += 1
+    # The first step pays for what happens once; its share is small in a real run.
+    return _Timed(encode, float(np.median(seconds[1:])), unit, tuple(trainer.notes))
+
+
+def _encoding_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> float:
+    items = ready.train.items
+    seconds = []
+    for way in range(2):
+        begun = time.monotonic()
+        base.kept(ready.train, Laid(items[0], way), check)
+        seconds.append(time.monotonic() - begun)
+    return min(seconds)
+
+
+def _unit_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> float:
+    if ready.examiner is None:
+        return 0.0
+    ready.examiner.examine(base, check, 1)
+    begun = time.monotonic()
+    exam = ready.examiner.examine(base, check, _UNITS)
+    return (time.monotonic() - begun) / max(exam.units, 1)
+
+
+def _encode_ahead(trainer: Trainer, tuned: Encoding, ready: Prepared, check: Callable[[], None]) -> None:
+    for work in trainer.works(trainer.state.step, trainer.settings.schedule.batch):
+        tuned.kept(ready.train, work.laid, check)
+
+
+def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Estimate:
+    schedule = ready.settings.schedule
+    prompted = ready.settings.task is Task.PROMPTABLE
+    ways = COUNT * len(ready.train.items)
+    draws = schedule.steps * schedule.batch
+    # Crops are drawn with their lay by chance, so some come twice: that many different ones are encoded.
+    crops = ways * (1 - (1 - 1 / ways) ** draws) if prompted and not ready.adapter.tunes_encoder else 0.0
+    units = 0
+    if ready.held_out is not None:
+        whole = len(ready.parted.held_out) if prompted else len(ready.held_out.items)
+        units = 2 * whole + schedule.checks * min(whole, CHECKED)
+    size = 2 * 256 * (ready.dataset.size // 16) ** 2
+    disk = max(0, round(crops) * size - DEFAULT_BYTES)
+    memory = peak + min(round(crops) * size, DEFAULT_BYTES)
+    return Estimate(
+        seconds=reading + crops * timed.encode + schedule.steps * timed.step + units * timed.unit,
+        per_step=timed.step,
+        preparing=reading,
+        memory=memory,
+        available=available_bytes(ready.model.device),
+        disk=disk,
+        trainable=count(value for _, value in ready.adapter.trainable_parameters()),
+        notes=(*ready.notes, *timed.notes),
+    )
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return how much memory a device has left for this process, what it holds already included; 0 where unknown."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + int(torch.cuda.memory_reserved(device))
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 + resident_bytes() if found else 0

@@ -1,0 +1,320 @@
+"""The training loop: seeded, resumable to the bit, sparing with memory, and ending with the best weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...models.errors import CancelledByUser, SamTuneError
+from ...models.peft.adapter import Adapter
+from ...models.peft.contract import Part
+from ..pretrain.curves import Curves
+from ..progress import Progress
+from .checkpoint import State, read_checkpoint, write_checkpoint
+from .distil_hook import ExtraLoss, StepContext
+from .distributed import Group
+from .encoding import Encoding
+from .exam import Examiner
+from .fallback import fall_back, is_out_of_memory
+from .rates import factor, parameter_groups
+from .settings import TuneSettings
+from .symmetry import COUNT
+from .task import Figures, Moment, Objective, Work
+
+CHECKED = 24
+"""Units of the hold-out that are measured during the run, at most."""
+
+_GAIN = 1e-4
+_DRAW, _LAY, _WORK, _EXTRA, _CALIBRATE, _TORCH = range(6)
+_CALIBRATION = 8
+
+
+@dataclass
+class Trainer:
+    """A run's training.
+
+    Attributes:
+        settings: the run.
+        encoding: of the model, with the adapter attached.
+        adapter: what is tuned.
+        objective: what it is taught.
+        examiner: measures the hold-out during the run; None without one.
+        folder: of curves and checkpoint.
+        key: identifies settings and data.
+        group: the processes that train together.
+        added: a loss added to the task's, see :mod:`.distil_hook`.
+        state: where the run is.
+        notes: what happened, as sentences.
+    """
+
+    settings: TuneSettings
+    encoding: Encoding
+    adapter: Adapter
+    objective: Objective
+    examiner: Examiner | None
+    folder: Path
+    key: str
+    group: Group = field(default_factory=Group)
+    added: ExtraLoss | None = None
+    state: State = field(default_factory=State)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Set the state up, calibrate the methods, and make the optimiser; or take all of it from the checkpoint."""
+        schedule = self.settings.schedule
+        self.state.part = -(-schedule.batch // schedule.accumulate)
+        self.state.recompute = bool(self.settings.recompute)
+        self.group.copy_first(self.adapter.state_dict().values())
+        self._curves = Curves(self.folder) if self.group.first else None
+        card = self.encoding.model.card
+        found = read_checkpoint(self.path, self.key, self.encoding.model.device)
+        if found is None:
+            self._calibrate()
+        else:
+            for name, part in self.adapter.parts.items():
+                start = f"{name}."
+                part.expect({key.removeprefix(start): v for key, v in found[1].items() if key.startswith(start)})
+            self.adapter.load_state_dict(found[1])
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.adapter, schedule, card.architecture))
+        if found is not None:
+            self.state = found[0]
+            self.optimiser.load_state_dict(found[2])
+        if self._curves is not None:
+            self._curves.cut(self.state.step)
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a method has a schedule of its own: then only the end of the run is of use."""
+        return any(type(part).begin_step is not Part.begin_step for part in self.adapter.parts.values())
+
+    def run(self, progress: Progress, stop_at: int | None = None) -> None:
+        """Train to the end, or until there is no gain any more.
+
+        Args:
+            progress: told about every step; asked between prompts whether to stop, which leaves a checkpoint.
+            stop_at: step to stop at, with a checkpoint; None for the end.
+
+        Raises:
+            SamTuneError: the loss is no number any more, or the memory does not suffice.
+            CancelledByUser: from ``progress.check``.
+        """
+        last = min(self.settings.schedule.steps, stop_at or self.settings.schedule.steps)
+        self.adapter.train()
+        try:
+            while self.state.step < last and not self._given_up():
+                self._one(progress)
+        except CancelledByUser:
+            self.save()
+            raise
+        self.save()
+
+    def finish(self) -> None:
+        """Take the best weights, bring the methods into their final form, and leave training mode."""
+        if self.state.best_weights is not None and not self.scheduled:
+            self.adapter.load_state_dict(self.state.best_weights)
+        self.adapter.finish()
+        self.adapter.eval()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self.group.first:
+            weights = _copied(self.adapter.state_dict())
+            write_checkpoint(self.path, self.key, self.state, weights, self.optimiser)
+
+    def _one(self, progress: Progress) -> None:
+        schedule, state = self.settings.schedule, self.state
+        progress.check()
+        progress.report(state.step / schedule.steps, f"Training, step {state.step + 1} of {schedule.steps}")
+        started = time.monotonic()
+        figures = self.step(progress.check)
+        state.step += 1
+        state.seconds += time.monotonic() - started
+        if self._curves is not None:
+            self._curves.add(state.step, figures | {"seconds": time.monotonic() - started})
+        self._look(progress.check)
+        if state.step % schedule.save_every == 0:
+            self.save()
+
+    def step(self, check: Callable[[], None]) -> dict[str, float]:
+        """Do one step of the optimiser, and return its figures.
+
+        Args:
+            check: called between prompts; may raise to stop, which leaves the weights as they were.
+
+        Raises:
+            SamTuneError: the loss is no number any more, or the memory does not suffice.
+        """
+        state, schedule = self.state, self.settings.schedule
+        share = factor(state.step, schedule)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+        self._seed_torch()
+        self.adapter.begin_step(state.step / schedule.steps)
+        figures = self._gradients(check)
+        parameters = [value for _, value in self.adapter.trainable_parameters()]
+        self.group.add_gradients(parameters)
+        means = figures.means()
+        norm = float(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], schedule.clip))
+        self._refuse_nonsense(means["loss"], norm)
+        self.optimiser.step()
+        return means | {"norm": norm, "rate": share}
+
+    def _gradients(self, check: Callable[[], None]) -> Figures:
+        """Leave the step's gradients in the adapter's parameters; with less memory where it does not suffice."""
+        while True:
+            try:
+                return self._attempt(check)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                ran_out = error
+            # Out of the handler, so that the failed attempt's tensors are let go first.
+            self.optimiser.zero_grad(set_to_none=True)
+            text = fall_back(
+                self.state,
+                tunes_encoder=not self.encoding.frozen,
+                fixed=self.settings.recompute is False,
+                error=ran_out.with_traceback(None),
+                device=self.encoding.model.device,
+            )
+            self.notes.append(text)
+            del ran_out
+
+    def _attempt(self, check: Callable[[], None]) -> Figures:
+        state, settings = self.state, self.settings
+        self.encoding.recompute = state.recompute
+        self.optimiser.zero_grad(set_to_none=True)
+        self._seed_torch()
+        batch = settings.schedule.batch
+        everyone = self.works(state.step, batch * self.group.size)
+        total = max(sum(self.objective.weight(work) for work in everyone), 1)
+        own = everyone[self.group.rank * batch : (self.group.rank + 1) * batch]
+        figures = Figures()
+        for start in range(0, len(own), state.part):
+            works = own[start : start + state.part]
+            share = len(works) / len(everyone)
+            moment = Moment(
+                self.encoding,
+                check,
+                (settings.seed, _WORK, state.step),
+                1.0 / total,
+                partial(self._penalty, share),
+            )
+            figures.merge(self.objective.learn(works, moment))
+        self._go_on()
+        return figures
+
+    def works(self, step: int, count: int) -> list[Work]:
+        """Return the crops of a step: everybody's turn comes equally often, in a new order every round.
+
+        Args:
+            step: from 0.
+            count: how many crops.
+        """
+        seed, population = self.settings.seed, self.objective.population
+        found = []
+        for place in range(step * count, (step + 1) * count):
+            round_, turn = divmod(place, population)
+            order = np.random.default_rng([seed, _DRAW, round_]).permutation(population)
+            rng = np.random.default_rng([seed, _LAY, place])
+            found.append(self.objective.draw(int(order[turn]), int(rng.integers(COUNT)), rng))
+        return found
+
+    def _penalty(self, share: float) -> torch.Tensor | None:
+        value = self.adapter.penalty()
+        return None if value is None else value * share
+
+    def _go_on(self) -> None:
+        if self.added is None:
+            return
+        state, settings = self.state, self.settings
+        rng = np.random.default_rng([settings.seed, _EXTRA, state.step, self.group.rank])
+        steps = settings.schedule.steps
+        network = self.encoding.model.network
+        loss = self.added(StepContext(network, self.adapter, state.step, steps, rng, bf16=settings.amp))
+        if loss is not None and loss.requires_grad:
+            (loss / self.group.size).backward()  # type: ignore[no-untyped-call]
+
+    def _look(self, check: Callable[[], None]) -> None:
+        """Measure the hold-out when it is time, and keep the weights if they are the best so far."""
+        schedule, state = self.settings.schedule, self.state
+        every = max(1, schedule.steps // schedule.checks)
+        if self.examiner is None or (state.step % every and state.step != schedule.steps):
+            return
+        value = math.nan
+        if self.group.first:
+            with self._resting():
+                exam = self.examiner.examine(self.encoding, check, CHECKED)
+            value = exam.value if exam.units else 0.0
+            if self._curves is not None:
+                self._curves.add_validation(state.step, dict(exam.figures(np.arange(exam.units))))
+        value = self.group.agree(value, self.encoding.model.device)
+        if state.best is None or value > state.best + _GAIN:
+            state.best, state.best_step, state.stale = value, state.step, 0
+            state.best_weights = _copied(self.adapter.state_dict())
+        else:
+            state.stale += 1
+
+    def _given_up(self) -> bool:
+        patience = self.settings.schedule.patience
+        if not patience or self.scheduled or self.state.stale < patience:
+            return False
+        self.notes.append(f"Training ended at step {self.state.step}: the hold-out gained nothing any more.")
+        return True
+
+    @contextlib.contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Measure in evaluation mode."""
+        self.adapter.eval()
+        try:
+            yield
+        finally:
+            self.adapter.train()
+
+    def _calibrate(self) -> None:
+        self._seed_torch()
+        count = min(_CALIBRATION, self.objective.population)
+        works = self.works(0, count)
+
+        def probe(work: Work, place: int) -> Callable[[], torch.Tensor]:
+            moment = Moment(self.encoding, _never, (self.settings.seed, _CALIBRATE, place), 1.0)
+            return lambda: self.objective.probe(work, moment)
+
+        losses = [probe(work, place) for place, work in enumerate(works)]
+        self.adapter.calibrate(self.encoding.model.network, losses)
+        self.adapter.zero_grad(set_to_none=True)
+
+    def _seed_torch(self) -> None:
+        """Let what methods draw from torch depend on the step alone, so that a resumed run draws the same."""
+        mixed = np.random.SeedSequence([self.settings.seed, _TORCH, self.state.step]).generate_state(1)[0]
+        torch.manual_seed(int(mixed))
+
+    def _refuse_nonsense(self, loss: float, norm: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise SamTuneError(
+                f"The loss became {loss} (gradient {norm}) at step {self.state.step + 1}, so training was stopped. "
+                "Lower the learning rate, or train in full precision.",
+                f"last checkpoint: {self.path}",
+            )
+
+
+def _copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def _never() -> None:
+    """Nobody stops the few passes of calibration."""
