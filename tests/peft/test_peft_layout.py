@@ -33,8 +33,8 @@ WRITTEN = """{
   "lora_ga_config": null, "megatron_config": null, "megatron_core": "megatron.core", "modules_to_save": null,
   "monteclora_config": null, "peft_type": "LORA", "peft_version": "0.21.2", "qalora_group_size": 16, "r": 4,
   "rank_pattern": {}, "revision": null, "target_modules": "blocks\\\\.\\\\d+\\\\.attn\\\\.qkv",
-  "target_parameters": null, "task_type": null, "trainable_token_indices": null, "use_bdlora": null, "use_dora": false, "use_qalora": false,
-  "use_rslora": false, "velora_config": null
+  "target_parameters": null, "task_type": null, "trainable_token_indices": null, "use_bdlora": null, "use_dora": false,
+  "use_qalora": false, "use_rslora": false, "velora_config": null
 }"""
 """What peft 0.21.2 wrote for a LoRA of SAM's image encoder."""
 
