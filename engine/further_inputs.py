@@ -6,6 +6,7 @@ Training and use read through here, so that both see the same numbers.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -205,6 +206,46 @@ class FurtherInputs:
         if self._second is not None:
             return SidePixels(bands, *self._second.read(source, crop))
         return None if bands is None else SidePixels(bands)
+
+
+class FurtherInputsKeeper:
+    """Keeps what was opened for an adapter on a raster until others take the place. For one thread."""
+
+    def __init__(self, most: int = 8) -> None:
+        """Start empty.
+
+        Args:
+            most: how many are kept open.
+        """
+        self._most = most
+        self._kept: OrderedDict[tuple[str, str, str, str], FurtherInputs] = OrderedDict()
+
+    def get(self, card: AdapterCard, source: RasterSource, second: str) -> FurtherInputs:
+        """Return what an adapter wants besides the picture, opened now or before.
+
+        Args:
+            card: of the adapter.
+            source: the raster in use.
+            second: path or GDAL URI of the second raster; empty for none.
+
+        Raises:
+            TuningError: as for :class:`FurtherInputs`.
+            RasterError: likewise.
+        """
+        key = (card.to_json(), source.info.spec.uri, source.info.fingerprint, second)
+        found = self._kept.pop(key, None)
+        if found is not None and not found.is_current():
+            found.close()
+            found = None
+        self._kept[key] = found or FurtherInputs(card, source.info.spec.uri, second)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)[1].close()
+        return self._kept[key]
+
+    def clear(self) -> None:
+        """Close everything."""
+        while self._kept:
+            self._kept.popitem()[1].close()
 
 
 def _refuse_missing(card: AdapterCard, dataset: DatasetReader, numbers: Sequence[int]) -> None:

@@ -273,6 +273,7 @@ class SegmentParams:
             prompt, given before the points.
         cached_only: answer :attr:`Empty.COLD` rather than encode (hover).
         adapter: path of the file of an adapter tuned on the model; empty for the model as it is.
+        second: path or GDAL URI of the second raster, for adapters that were tuned with one; empty for none.
     """
 
     raster: RasterSpec
@@ -283,6 +284,7 @@ class SegmentParams:
     outline: OutlineOptions = OutlineOptions()
     cached_only: bool = False
     adapter: str = ""
+    second: str = ""
 
 
 @dataclass(frozen=True)
@@ -326,6 +328,7 @@ class PrepareParams:
         thumbnail: side in pixels of the picture to send back; 0 for none.
         cached_only: do not encode; only answer with the crop and its thumbnail.
         adapter: path of the file of an adapter tuned on the model; empty for the model as it is.
+        second: path or GDAL URI of the second raster, for adapters that were tuned with one; empty for none.
     """
 
     raster: RasterSpec
@@ -336,6 +339,7 @@ class PrepareParams:
     thumbnail: int = 0
     cached_only: bool = False
     adapter: str = ""
+    second: str = ""
 
 
 @dataclass(frozen=True)

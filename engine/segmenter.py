@@ -21,6 +21,7 @@ from ..models.errors import RasterError
 from . import outlines
 from .adapters import AdapterService, LoadedAdapter, refuse_without_prompts, warnings
 from .crops import Crop, CropFrame, crop_at
+from .further_inputs import FurtherInputs, FurtherInputsKeeper
 from .ground import aspect
 from .messages import (
     Empty,
@@ -73,6 +74,7 @@ class _Work:
     source: RasterSource
     model: PromptableModel
     adapter: LoadedAdapter | None
+    further: FurtherInputs | None
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -125,6 +127,7 @@ class Segmenter:
         self._store = store
         self._adapters = AdapterService() if adapters is None else adapters
         self._memory = PromptMemory()
+        self._further = FurtherInputsKeeper()
         self._sources: OrderedDict[RasterSpec, RasterSource] = OrderedDict()
         self._completed: dict[RasterSpec, RasterSpec] = {}
 
@@ -220,6 +223,7 @@ class Segmenter:
     def forget(self) -> None:
         """Drop remembered answers and open rasters; used with clearing the store."""
         self._memory.clear()
+        self._further.clear()
         while self._sources:
             self._close(next(iter(self._sources)))
 
@@ -250,9 +254,10 @@ class Segmenter:
         progress.check()
         source, model = self._source(params.raster), self._models.get(params.model, progress)
         adapter = self._adapters.get(params.adapter, model, progress) if params.adapter else None
-        if adapter is not None:
-            refuse_without_prompts(adapter.card)
-        return _Work(source, model, adapter, progress)
+        if adapter is None:
+            return _Work(source, model, None, None, progress)
+        refuse_without_prompts(adapter.card)
+        return _Work(source, model, adapter, self._further.get(adapter.card, source, params.second), progress)
 
     def _picture(self, work: _Work, crop: Crop) -> _Picture:
         with work.step("read", 0.05, "Reading the raster"):
@@ -283,7 +288,8 @@ class Segmenter:
         message = "Encoding this part of the raster (once per place)"
         with work.step("encode", 0.2, message), work.adapted():
             check = work.counting_check(message, 0.2, 0.9, work.model.encoder_steps)
-            embedding = work.model.encode(picture.image, picture.valid, check)
+            side = work.further.read(work.source, crop) if work.further else None
+            embedding = work.model.encode(picture.image, picture.valid, check, side)
         fresh = StoredCrop(embedding, None if picture.valid.all() else picture.valid)
         self._store.put(key, fresh)
         return _Found(fresh, "encoder", key.digest)
@@ -309,6 +315,8 @@ class _Found:
 def _key(work: _Work, crop: Crop) -> EmbeddingKey:
     info, card = work.source.info, work.model.card
     encoder = work.adapter.encoder if work.adapter else ""
+    if encoder and work.further:
+        encoder += work.further.digest
     return EmbeddingKey.of(info.fingerprint, info.spec, crop, card.sha256 or card.name, encoder)
 
 

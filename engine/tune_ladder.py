@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models.heads.instances import InstancesConfig
 from ..models.heads.mfnet import MfnetHeadConfig
 from ..models.heads.semantic import SemanticConfig
 from ..models.peft.band_stem import BandStemConfig
@@ -28,7 +27,7 @@ class Rung:
     """A recommendation.
 
     Attributes:
-        methods: to tune with.
+        methods: to tune with; none to tune the task's head alone.
         reason: why, a sentence for the user.
     """
 
@@ -73,7 +72,7 @@ def _head(given: Situation) -> tuple[MethodConfig, ...]:
     """Return what is tuned behind the encoder."""
     if given.task is Task.SEMANTIC:
         return (MfnetHeadConfig() if given.second else SemanticConfig(),)
-    return (DecoderConfig(), InstancesConfig()) if given.task is Task.INSTANCES else (DecoderConfig(),)
+    return () if given.task is Task.INSTANCES else (DecoderConfig(),)  # that head depends on the objects' sizes
 
 
 def _by_number(given: Situation, head: tuple[MethodConfig, ...]) -> Rung:

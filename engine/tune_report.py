@@ -22,7 +22,8 @@ def opening_text(settings: TuneSettings, expected: Estimate | None) -> str:
         settings: the run.
         expected: None where nothing was estimated.
     """
-    methods = " + ".join(method_text(config.to_json()) for config in settings.methods)
+    named = [method_text(config.to_json()) for config in settings.methods]
+    methods = " + ".join(named) or f"the head {settings.task.value} alone"
     lines = [f"Tuning {settings.model} by {methods}: {settings.schedule.steps} steps, seed {settings.seed}."]
     if expected is None:
         return lines[0]

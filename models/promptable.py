@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from .errors import DeviceError, PromptError
 from .fast_attention import fastest_precision, speed_up
+from .peft.contract import SideInputs
 from .peft.slot import AdapterSlot
 from .prompt_mask import draw_one
 from .sam_modules import ImageEncoderViT, PromptEncoder, Sam
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from .card import ModelCard
     from .peft.adapter import Adapter
+    from .side_pixels import SidePixels
 
 PATCH = 16
 """Input pixels per side of one cell of the embedding."""
@@ -122,6 +124,7 @@ class PromptableModel:
         image: NDArray[np.uint8],
         valid: NDArray[np.bool_] | None = None,
         check: Callable[[], None] | None = None,
+        side: SidePixels | None = None,
     ) -> NDArray[np.float16]:
         """Run the image encoder.
 
@@ -129,6 +132,7 @@ class PromptableModel:
             image: (S, S, 3) uint8, RGB. S is the card's input size, or another multiple of 16.
             valid: (S, S), False where there is no data; such pixels become the model's mean colour. None: all valid.
             check: called before each block; may raise to stop the work.
+            side: what the adapter in use sees besides; the base alone sees nothing of it.
 
         Returns:
             (256, S / 16, S / 16) float16.
@@ -138,15 +142,14 @@ class PromptableModel:
             DeviceError: the device ran out of memory.
         """
         _check_image(image, valid)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()
-        mean = torch.tensor(self.card.mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.card.std, device=self.device)[:, None, None]
-        pixels = (pixels - mean) / std
-        if valid is not None:
-            pixels = pixels * torch.from_numpy(np.ascontiguousarray(valid)).to(self.device)
+        pixels = [self._normalised(image, valid)]
         encoder = self.network.image_encoder
         with self._slot.lock, _device_errors(self.device), fastest_precision(self.device), _checked(encoder, check):
-            embedding = _run_encoder(encoder, pixels[None])
+            adapter = self.adapter if side is not None else None
+            if adapter is not None and side is not None and side.second is not None:
+                pixels.append(self._normalised(side.second, side.second_valid))
+            with contextlib.nullcontext() if adapter is None else adapter.given(self._side(side, len(pixels))):
+                embedding = _run_encoder(encoder, torch.stack(pixels))
         result: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
         return result
 
@@ -206,6 +209,20 @@ class PromptableModel:
         embedding = self.encode(np.zeros((size, size, 3), np.uint8), check=check)
         middle = np.full((1, 2), size / 2, np.float32)
         self.decode(embedding, middle, np.ones(1, np.int64), multimask=True)
+
+    def _normalised(self, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> torch.Tensor:
+        """Return (3, S, S) float32 with the mean and deviation that the model wants."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()
+        mean = torch.tensor(self.card.mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.card.std, device=self.device)[:, None, None]
+        pixels = (pixels - mean) / std
+        if valid is not None:
+            pixels = pixels * torch.from_numpy(np.ascontiguousarray(valid)).to(self.device)
+        return pixels
+
+    def _side(self, side: SidePixels | None, streams: int) -> SideInputs:
+        bands = None if side is None or side.bands is None else self._tensor(side.bands)[None]
+        return SideInputs(bands, streams)
 
     def _tensor(self, values: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

@@ -18,6 +18,7 @@ from ..evaluate.figures import Report, as_text
 from ..evaluate.labels import find_pairs
 from ..evaluate.protocol import Answerer, Plan
 from ..evaluate.run import Selection, evaluate, report
+from ..further_inputs import FurtherInputsKeeper
 from ..model_service import ModelService
 from ..raster_source import RasterSource
 
@@ -38,6 +39,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--bands", default="", metavar="B", help="one or three band numbers, such as 4,3,2")
     parser.add_argument("--model", default="", metavar="M", help="base model (tiny, or the adapter's)")
     parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
+    parser.add_argument("--second", default="", metavar="RASTER", help="second raster, for an adapter that wants one")
     parser.add_argument("--baseline", choices=sorted(_BASELINES), help="measure this classical method instead")
     parser.add_argument("--prompts", default="point,box", metavar="P", help="point, box or both (point,box)")
     parser.add_argument("--clicks", type=int, default=5, metavar="N", help="clicks measured (5)")
@@ -112,4 +114,9 @@ def _maker(args: argparse.Namespace) -> Callable[[RasterSource], Answerer]:
     if not args.adapter:
         return lambda source: ModelAnswerer(model, source)
     loaded = AdapterService().get(str(args.adapter), model)
-    return lambda source: ModelAnswerer(model, source, loaded.adapter)
+    opened = FurtherInputsKeeper()
+
+    def make(source: RasterSource) -> Answerer:
+        return ModelAnswerer(model, source, loaded.adapter, opened.get(loaded.card, source, str(args.second)))
+
+    return make

@@ -82,6 +82,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument("--class", default="", dest="label", metavar="NAME", help="value of the attribute class")
     parser.add_argument("--model", default="", help="name of the base model (default: tiny, or the adapter's)")
     parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
+    parser.add_argument("--second", default="", metavar="RASTER", help="second raster, for an adapter that wants one")
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda or mps")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="OUT.gpkg", help="GeoPackage to write")
     parser.add_argument("--layer", default="segments", help="layer in it (default: segments)")
@@ -150,7 +151,8 @@ def _params(args: argparse.Namespace, info: RasterInfo, size: int, card: Adapter
         level = level_of(card, info)
     if level is None:
         level = _level(info, box, size)
-    return SegmentParams(info.spec, args.model, level, points, box, _options(args, info), adapter=args.adapter)
+    options = _options(args, info)
+    return SegmentParams(info.spec, args.model, level, points, box, options, adapter=args.adapter, second=args.second)
 
 
 def _options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:

@@ -218,7 +218,8 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
         second=args.second is not None,
     )
     rung = recommended(situation)
-    console.warn([f"{rung.reason} Method: {', '.join(config.method for config in rung.methods)} (see --method)."])
+    names = ", ".join(config.method for config in rung.methods) or f"the head {args.head} alone"
+    console.warn([f"{rung.reason} Method: {names} (see --method)."])
     return rung.methods
 
 

@@ -12,6 +12,7 @@ from skimage import segmentation
 from ...models.peft.adapter import Adapter
 from ...models.promptable import PromptableModel
 from ..crops import Crop, RasterFrame
+from ..further_inputs import FurtherInputs
 from ..prompting import PromptList, PromptMemory
 from ..raster_source import RasterSource
 from .clicks import Mask
@@ -27,9 +28,22 @@ def _never() -> None:
 class ModelAnswerer:
     """A model on one raster: crops are read, encoded and decoded as for a click in QGIS, without the outline step."""
 
-    def __init__(self, model: PromptableModel, source: RasterSource, adapter: Adapter | None = None) -> None:
-        """Take a loaded model, an open raster, and an adapter of the model where one is to be measured."""
-        self._model, self._source, self._adapter = model, source, adapter
+    def __init__(
+        self,
+        model: PromptableModel,
+        source: RasterSource,
+        adapter: Adapter | None = None,
+        further: FurtherInputs | None = None,
+    ) -> None:
+        """Take a loaded model, an open raster, and an adapter of the model where one is to be measured.
+
+        Args:
+            model: the base.
+            source: the raster.
+            adapter: None for the base alone.
+            further: what the adapter sees besides the raster's picture.
+        """
+        self._model, self._source, self._adapter, self._further = model, source, adapter, further
         self._memory = PromptMemory()
         self._crops: OrderedDict[Crop, tuple[NDArray[np.float16], Mask]] = OrderedDict()
 
@@ -53,7 +67,8 @@ class ModelAnswerer:
     def _encoded(self, crop: Crop) -> tuple[NDArray[np.float16], Mask]:
         if crop not in self._crops:
             pixels = self._source.read(crop, _never)
-            embedding = self._model.encode(self._source.picture(pixels), pixels.valid)
+            side = self._further.read(self._source, crop) if self._further else None
+            embedding = self._model.encode(self._source.picture(pixels), pixels.valid, side=side)
             height, width = (4 * length for length in embedding.shape[1:])
             factor = pixels.valid.shape[0] // height, pixels.valid.shape[1] // width
             covered = pixels.valid.reshape(height, factor[0], width, factor[1]).any(axis=(1, 3))

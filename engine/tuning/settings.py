@@ -118,7 +118,8 @@ class TuneSettings:
         rasters: one or several of the same kind.
         labels: the polygons.
         output: the adapter's file.
-        methods: the tuning methods; a head's settings may be among them, else the task's default is added.
+        methods: the tuning methods; a head's settings may be among them, else the task's default is added. A head may
+            be all there is.
         task: what the adapter is to do.
         model: name of the base.
         rgb: one or three band numbers shown as red, green and blue; empty for the raster's default.
@@ -168,7 +169,7 @@ class TuneSettings:
         """
         if not self.rasters:
             raise TuningError("Name at least one raster to tune on.")
-        if not self.methods:
+        if not self.methods and self.task is Task.PROMPTABLE:
             raise TuningError("Choose at least one method to tune with.")
         if not 0 <= self.hold_out <= 0.5:
             raise TuningError(f"The share that is held out must be from 0 to 0.5, not {self.hold_out}.")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 from samtune.models.errors import ModelMissingError
+from samtune.models.side_pixels import SidePixels
 from scipy import ndimage
 
 SIZE = 256
@@ -31,6 +32,7 @@ class FakeModel:
         encoded: pictures and validity that were encoded.
         decoded: arguments of every decoder run.
         used: adapters that were asked for, None for the base alone.
+        sides: what pictures came with.
         ious: predicted for the three masks; for a single mask the second is taken.
         encoder_steps: how often ``encode`` calls its ``check``.
     """
@@ -44,6 +46,7 @@ class FakeModel:
         self.decoded: list[SimpleNamespace] = []
         self.ious = (0.6, 0.9, 0.7)
         self.used: list[object] = []
+        self.sides: list[SidePixels | None] = []
 
     @contextlib.contextmanager
     def using(self, adapter: object) -> Iterator[None]:
@@ -56,11 +59,13 @@ class FakeModel:
         image: NDArray[np.uint8],
         valid: NDArray[np.bool_] | None = None,
         check: Callable[[], None] | None = None,
+        side: SidePixels | None = None,
     ) -> NDArray[np.float16]:
         """Pack the grey picture into (256, S / 16, S / 16)."""
         for _ in range(self.encoder_steps if check is not None else 0):
             check()
         self.encoded.append((image, valid))
+        self.sides.append(side)
         grey = np.rint(image.mean(axis=2))
         count = len(image) // BLOCK
         blocks = grey.reshape(count, BLOCK, count, BLOCK).transpose(1, 3, 0, 2)

@@ -6,6 +6,7 @@ import pytest
 from samtune.engine.tune_ladder import Situation, recommended
 from samtune.engine.tuning.settings import Task
 from samtune.models.card import Architecture
+from samtune.models.heads.instances import InstancesConfig
 from samtune.models.loading import build
 from samtune.models.peft.adapter import Adapter
 from samtune.models.peft.lora import LoraConfig
@@ -49,7 +50,8 @@ def test_the_encoder_is_tuned_late_first_and_wholly_with_many() -> None:
 def test_other_tasks_and_other_data_have_methods_of_their_own() -> None:
     assert names(Situation(3, Task.SEMANTIC)) == ["semantic"]
     assert names(Situation(20, Task.SEMANTIC)) == ["lora", "semantic"]
-    assert names(Situation(3, Task.INSTANCES)) == ["decoder", "instances"]
+    assert names(Situation(3, Task.INSTANCES)) == [], "the task's head alone, which the trainer adds"
+    assert names(Situation(30, Task.INSTANCES)) == ["lora"]
     assert names(Situation(3, bands=True)) == ["band_stem", "decoder"]
     assert names(Situation(3, bands=True, second=True)) == ["mm_adapter", "decoder"]
     assert names(Situation(30, Task.SEMANTIC, second=True)) == ["mm_adapter", "mfnet_head"]
@@ -61,4 +63,4 @@ def test_other_tasks_and_other_data_have_methods_of_their_own() -> None:
 def test_every_recommendation_can_be_built(network: Sam, objects: int, task: Task, more: dict[str, bool]) -> None:
     rung = recommended(Situation(objects, task, **more))
     assert rung.reason.endswith(".")
-    assert Adapter(network, rung.methods).parts
+    assert Adapter(network, rung.methods or (InstancesConfig(),)).parts

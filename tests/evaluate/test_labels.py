@@ -197,7 +197,7 @@ class BrightModel:
     def using(self, _adapter: object) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
-    def encode(self, image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    def encode(self, image: np.ndarray, valid: np.ndarray, side: None = None) -> np.ndarray:
         self.encoded += 1
         bright = (image.mean(axis=2) - 120) * valid
         embedding = np.zeros((256, 32, 32), np.float16)
