@@ -36,7 +36,7 @@ class RunningMean:
         """Move the mean towards the adapter as it is now."""
         decay = min(self._decay, (1 + step) / (10 + step))
         now, mean = adapter.state_dict(), self.adapter.state_dict()
-        if _shapes(now) != _shapes(mean):  # a method has changed its form, as the gate does when it is hardened
+        if _form(now) != _form(mean):  # a method has changed its form, as the gate does when it is hardened
             self._take_over(now)
             return
         with torch.no_grad():
@@ -55,5 +55,5 @@ class RunningMean:
         self.adapter.eval().requires_grad_(requires_grad=False)
 
 
-def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in tensors.items()}
+def _form(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in tensors.items()}

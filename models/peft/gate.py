@@ -95,6 +95,7 @@ class Gate(Part):
 
         Does nothing where they are chosen, so that tuning goes on with what was loaded.
         """
+        self._at_rest = False
         if self.chosen:
             return
         gated = self.config.selection is Selection.GATED
@@ -191,14 +192,14 @@ class Gate(Part):
         return self.delta * self.config.gates.sample(self.logits, self._noise)
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
-        # The changes are worked out once per pass: what is computed again for the backward pass takes the same.
-        yield from hook_pass(sam, self._forget_changes, _nothing)
+        yield from hook_pass(sam, self._begin_pass, _nothing)
         for number, name in enumerate(self._sites):
             layer = linear(sam, name)
             yield from replace_forward(layer, partial(self._linear, number, layer))
 
-    def _forget_changes(self) -> None:
-        self._changes = None
+    def _begin_pass(self) -> None:
+        # Once per pass, and outside of what is computed again for the backward pass.
+        self._changes = None if self._bounds is None else self._by_layer(self._weighted())
 
     def _linear(self, number: int, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
         """Do what a layer does, with its changed weight."""

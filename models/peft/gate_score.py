@@ -14,8 +14,9 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import TuningError
 
-_LARGEST_BITS = 0x7F800000
-"""Of the float32 infinity."""
+_HALF = 16
+_COARSE = (0x7F800000 >> _HALF) + 1
+"""Upper halves of the bits of float32 that are neither negative nor above infinity."""
 
 
 def score(weights: Sequence[torch.Tensor], losses: Iterable[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
@@ -114,8 +115,9 @@ def choose(scores: Sequence[torch.Tensor], number: int, largest_share: float) ->
 def highest(scores: Sequence[torch.Tensor], number: int) -> torch.Tensor:
     """Find the highest of many numbers without sorting or joining them.
 
-    The threshold is found by halving the range of its bits: as integers, float32 that are not negative have the same
-    order. Of equal scores the first ones are taken.
+    As integers, the bits of float32 that are not negative have the same order. The upper half of the threshold's bits
+    is found by counting, the lower half among the few scores that share the upper one. Of equal scores the first ones
+    are taken.
 
     Args:
         scores: float32, finite, not negative, of any shapes.
@@ -130,24 +132,26 @@ def highest(scores: Sequence[torch.Tensor], number: int) -> torch.Tensor:
     planes = [plane.reshape(-1).view(torch.int32) for plane in scores]
     if not 0 < number <= sum(plane.numel() for plane in planes):
         raise TuningError("There are fewer weights than were to be chosen.", str(number))
-    low, high = 0, _LARGEST_BITS
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _count(planes, middle) >= number:
-            low = middle
-        else:
-            high = middle
-    ties = number - _count(planes, low + 1)
+    threshold, ties = _threshold(planes, number)
     found: list[torch.Tensor] = []
     start = 0
     for plane in planes:
-        equal = (plane == low).nonzero()[:ties, 0]
-        ties -= equal.numel()
-        above = (plane > low).nonzero()[:, 0]
-        found.append((torch.cat([above, equal]).sort().values + start).to(torch.int32))
+        # Nearly all scores are below the threshold: one comparison of all, the rest among the few.
+        reached = (plane >= threshold).nonzero()[:, 0]
+        equal = plane[reached] == threshold
+        wanted = ~equal | (equal.cumsum(0) <= ties)
+        ties -= int((equal & wanted).sum())
+        found.append((reached[wanted] + start).to(torch.int32))
         start += plane.numel()
     return torch.cat(found)
 
 
-def _count(planes: Sequence[torch.Tensor], least: int) -> int:
-    return int(torch.stack([(plane >= least).sum() for plane in planes]).sum())
+def _threshold(planes: Sequence[torch.Tensor], number: int) -> tuple[int, int]:
+    """Return the bits of the lowest score that is taken, and how many of those with just that one are."""
+    counts = torch.stack([torch.bincount(plane >> _HALF, minlength=_COARSE) for plane in planes]).sum(dim=0)
+    at_least = counts.flip(0).cumsum(0).flip(0)
+    coarse = int((at_least >= number).nonzero()[-1])
+    within = number - int(at_least[coarse] - counts[coarse])
+    members = torch.cat([plane[(plane >> _HALF) == coarse] for plane in planes])
+    threshold = int(members.topk(within).values[-1])
+    return threshold, within - int((members > threshold).sum())

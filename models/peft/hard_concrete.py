@@ -20,7 +20,7 @@ _STEPS = 60
 _CLOSE = 1e-6
 """Relative error of the expected number at which a shift is good enough."""
 _FAR = 60.0
-"""A shift of logits beyond which every gate is closed or open, whatever its logit was."""
+"""A logit beyond which a gate is always open, or always shut where it is negative."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class HardConcrete:
         Returns:
             The shift; the number is met within a millionth.
         """
-        low, high, shift = -_FAR, _FAR, 0.0
+        low, high, shift = -_FAR - float(logits.max()), _FAR - float(logits.min()), 0.0
         for _ in range(_STEPS):
             chances = self.open(logits + shift)
             excess = float(chances.sum(dtype=torch.float64)) - target
