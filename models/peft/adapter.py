@@ -86,7 +86,8 @@ class Adapter(nn.Module):
     def given(self, side: SideInputs) -> Iterator[None]:
         """Let the parts know what a batch comes with, while the context lasts.
 
-        Where activations are computed again for the backward pass, that must lie within the context too.
+        Where activations are computed again for the backward pass, that must see the same: see ``again`` of
+        :func:`..encoder.encode`.
         """
         before = {name: part.side for name, part in self.parts.items()}
         for part in self.parts.values():

@@ -12,6 +12,7 @@ from torch import nn
 from ..sam_modules import Sam
 from .contract import Part, Plan
 from .lora import Lora, LoraConfig, Update
+from .places import own_parameter
 from .sites import linear
 
 _LEAST = 1e-12
@@ -45,11 +46,11 @@ class Decomposed(Update):
     def __init__(self, layer: nn.Linear, outputs: tuple[int, int], config: LoraConfig) -> None:
         """Make A and B as LoRA has them, and m (outputs,) from the layer's weight."""
         super().__init__(layer, outputs, config)
-        self.magnitude = nn.Parameter(self._lengths(layer))
+        self.magnitude = nn.Parameter(self._lengths(own_parameter(layer, "weight")))
 
     def growth(self, layer: nn.Linear, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return what is added to the range's outputs: see :meth:`.lora.Update.growth`."""
-        share = self.magnitude / self._lengths(layer).clamp_min(_LEAST)
+        share = self.magnitude / self._lengths(layer.weight).clamp_min(_LEAST)
         own = out[..., self.start : self.stop]
         plain = own if layer.bias is None else own - layer.bias[self.start : self.stop]
         return (share - 1) * plain + share * self.scale * self(x)
@@ -61,10 +62,10 @@ class Decomposed(Update):
         return (self.magnitude.detach() / lengths)[:, None] * moved
 
     @torch.no_grad()
-    def _lengths(self, layer: nn.Linear) -> torch.Tensor:
+    def _lengths(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the length of each row of W + (alpha / rank) B A, in float32 whatever the rest computes in."""
-        device = layer.weight.device.type
+        device = weight.device.type
         # Counting on the meta device knows no autocast.
         with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
-            moved = super().merged(layer.weight[self.start : self.stop])
+            moved = super().merged(weight[self.start : self.stop])
             return torch.linalg.vector_norm(moved, dim=1)

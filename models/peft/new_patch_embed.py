@@ -6,7 +6,6 @@ at the start. Their sum is a convolution over image and bands together whose par
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,12 +67,11 @@ class NewPatchEmbed(Part):
         super().__init__(config)
         config.plan(sam)
         _, layer = first_convolution(sam)
-        # A copy pads and strides as the original does, of whichever kind that is.
-        self.bands = copy.deepcopy(layer)
-        self.bands.in_channels = config.channels
-        shape = (layer.out_channels, config.channels, *layer.kernel_size)
-        self.bands.weight = nn.Parameter(torch.zeros(shape, device=layer.weight.device))
-        self.bands.bias = None
+        # Of the original's class, to pad as that does; both kinds are square.
+        side, stride = layer.kernel_size[0], layer.stride[0]
+        device = layer.weight.device
+        self.bands = type(layer)(config.channels, layer.out_channels, side, stride, bias=False, device=device)
+        nn.init.zeros_(self.bands.weight)
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
         yield from hook_output(first_convolution(sam)[1], self._add)

@@ -52,6 +52,21 @@ def taken(sam: nn.Module) -> bool:
     return any(_STACKS.get(module) for module in sam.modules())
 
 
+def own_parameter(sam: nn.Module, name: str) -> nn.Parameter:
+    """Return a network's own parameter, whatever is in its place.
+
+    Args:
+        sam: the network.
+        name: dotted.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    path, _, leaf = name.rpartition(".")
+    stack = _STACKS.get(sam.get_submodule(path), {}).get(leaf)
+    return stack[0] if stack else sam.get_parameter(name)
+
+
 def _give_back(module: nn.Module, leaf: str, given: nn.Parameter) -> None:
     stack = _STACKS[module][leaf]
     del stack[max(index for index, held in enumerate(stack) if held is given)]

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo, count, replace_parameters
+from .places import own_parameter
 
 _SEPARATOR = "/"
 """Stands for the dots of a parameter's name, which torch does not allow in the names of a module's own."""
@@ -35,7 +36,7 @@ class SelectedWeights(Part):
         super().__init__(config)
         self._names = names
         for name in names:
-            copied = sam.get_parameter(name).detach().clone(memory_format=torch.preserve_format)
+            copied = own_parameter(sam, name).detach().clone(memory_format=torch.preserve_format)
             self.register_parameter(name.replace(".", _SEPARATOR), nn.Parameter(copied))
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:

@@ -176,6 +176,21 @@ def test_two_adapters_come_off_in_any_order(case: Case, merged: bool) -> None:
     assert not (first.attached or second.attached)
 
 
+@TUNES_SAM
+@torch.no_grad()
+def test_one_can_be_made_while_another_is_in_use(case: Case) -> None:
+    with torch.enable_grad():
+        other = moved(case)
+    plain = answers(tiny(), None, case)
+    other.attach(tiny())
+    adapter = made(case)
+    other.detach()
+    adapter.attach(tiny())
+    found = answers(tiny(), adapter, case)
+    adapter.detach()
+    assert distance(plain, found) <= case.start
+
+
 @EVERY
 def test_an_adapter_is_attached_once(case: Case) -> None:
     adapter = made(case)
