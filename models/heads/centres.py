@@ -71,7 +71,7 @@ def instance_targets(
         stride: input pixels per cell; H and W are multiples of it.
 
     Returns:
-        The targets, on the device of ``known``.
+        The targets, on the device of ``known``; best the processor, since objects are looked at one by one.
     """
     batch, height, width = known.shape
     rows, columns = height // stride, width // stride
@@ -81,28 +81,44 @@ def instance_targets(
     clear = torch.empty(batch, rows, columns, dtype=torch.bool, device=known.device)
     for index in range(batch):
         objects, kind = masks[index].to(known.device).bool(), classes[index].to(known.device)
-        sure = known[index] & ~objects[kind == IGNORE].any(dim=0)
+        sure = known[index].clone()
+        for mask in objects[kind == IGNORE]:
+            sure &= ~mask
         clear[index] = functional.max_pool2d((~sure)[None].float(), stride)[0] == 0
-        keep = (kind != IGNORE) & objects.any(dim=2).any(dim=1)
-        for mask, one in zip(objects[keep], kind[keep].tolist(), strict=True):
-            row, column, box = _place(mask)
-            bump = _gaussian((rows, columns), (row, column), box, stride)
-            heat[index, one] = torch.maximum(heat[index, one], bump)
-            bump = torch.where(bump >= BOX_HEAT, bump, torch.zeros_like(bump))
-            mine = bump > weight[index]
-            boxes[index] = torch.where(mine, box[:, None, None], boxes[index])
-            weight[index] = torch.where(mine, bump, weight[index])
-            if sure[row, column]:
-                clear[index, row // stride, column // stride] = True
+        for mask, one in zip(objects, kind.tolist(), strict=True):
+            sides = None if one == IGNORE else extent(mask)
+            if sides is not None:
+                row, column = deepest(mask)
+                _draw(heat[index, one], boxes[index], weight[index], (row, column), sides, stride)
+                clear[index, row // stride, column // stride] |= sure[row, column]
     return InstanceTargets(heat, boxes, weight, clear, stride)
 
 
-def _place(mask: torch.Tensor) -> tuple[int, int, torch.Tensor]:
-    """Return the row and column of the pixel to click, and the (4,) box of an (H, W) mask that is not empty."""
-    row, column = deepest(mask)
-    along, across = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-    box = torch.stack([across[0], along[0], across[-1] + 1, along[-1] + 1]).float()
-    return row, column, box
+def _draw(
+    heat: torch.Tensor,
+    boxes: torch.Tensor,
+    weight: torch.Tensor,
+    pixel: tuple[int, int],
+    sides: tuple[int, int, int, int],
+    stride: int,
+) -> None:
+    """Draw one object into its class's (h, w) heat and its image's (4, h, w) boxes and (h, w) weight, in place."""
+    box = torch.tensor(sides, dtype=torch.float32, device=heat.device)
+    bump = _gaussian((heat.shape[0], heat.shape[1]), pixel, box, stride)
+    torch.maximum(heat, bump, out=heat)
+    mine = (bump >= BOX_HEAT) & (bump > weight)
+    boxes.copy_(torch.where(mine, box[:, None, None], boxes))
+    weight.copy_(torch.where(mine, bump, weight))
+
+
+def extent(mask: torch.Tensor) -> tuple[int, int, int, int] | None:
+    """Return the box x0, y0, x1, y1 in pixels of an (H, W) bool mask, or None where it is empty."""
+    # amax over bytes takes a hundredth of the time of any over booleans.
+    plane = mask.view(torch.uint8)
+    along, across = plane.amax(dim=1).nonzero()[:, 0], plane.amax(dim=0).nonzero()[:, 0]
+    if not len(along):
+        return None
+    return int(across[0]), int(along[0]), int(across[-1]) + 1, int(along[-1]) + 1
 
 
 def deepest(mask: torch.Tensor) -> tuple[int, int]:
@@ -111,11 +127,16 @@ def deepest(mask: torch.Tensor) -> tuple[int, int]:
     Depth is what erosion leaves last, on a grid of 32 cells along the object's longer side.
 
     Args:
-        mask: (H, W) bool, not empty.
+        mask: (H, W) bool.
+
+    Raises:
+        ValueError: it is empty.
     """
-    along, across = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-    top, left = int(along[0]), int(across[0])
-    part = mask[top : int(along[-1]) + 1, left : int(across[-1]) + 1].float()
+    sides = extent(mask)
+    if sides is None:
+        raise ValueError("an empty mask has no deepest place")
+    left, top, right, bottom = sides
+    part = mask[top:bottom, left:right].float()
     factor = -(-max(part.shape) // _DEEP)
     shares = functional.avg_pool2d(part[None, None], factor, ceil_mode=True) if factor > 1 else part[None, None]
     left_over = (shares >= min(0.5, float(shares.max()))).float()

@@ -1,11 +1,12 @@
 """Find all objects: the instance head's centres and boxes become prompts of SAM's own decoder.
 
-Peaks of the centre maps (3 x 3 maximum, CenterNet, Zhou et al. 2019) are clicked and boxed, decoded in chunks, cut off
-outside their boxes, and de-duplicated by how their masks overlap. Nothing here is random.
+Peaks of the centre maps (3 x 3 maximum, CenterNet, Zhou et al. 2019) are boxed, or boxed and clicked, decoded in
+chunks, cut off outside their boxes, and de-duplicated by how their masks overlap. Nothing here is random.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,17 @@ from ..encoder import Features
 from ..prompt_mask import draw_prompts
 from ..sam_modules import Sam
 from .instances import InstanceMaps, Instances
+
+
+class Prompt(enum.Enum):
+    """What the decoder is given of an object.
+
+    ``tiny`` has learnt boxes without clicks and clicks without boxes; a first answer to both is worse: with the true
+    boxes of storage tanks of 20 px its masks have a mean IoU of 0.79 by box and of 0.58 by box and click.
+    """
+
+    BOX = "box"
+    BOX_AND_CLICK = "box and click"
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class FindOptions:
         contained: the same for objects of one class where this share of the smaller lies within the larger.
         slack: how far a mask may go beyond its box, as a share of the box's side.
         chunk: objects decoded at once, which bounds the memory.
+        prompt: what the decoder is given.
         bumps: prompts are drawn into the mask prompt too, as ``tiny`` wants it (the card's ``click_bumps``).
         exclusive: no pixel belongs to two objects: it goes to the one with the higher logit there.
     """
@@ -39,6 +52,7 @@ class FindOptions:
     contained: float = 0.8
     slack: float = 0.1
     chunk: int = 32
+    prompt: Prompt = Prompt.BOX
     bumps: bool = False
     exclusive: bool = True
 
@@ -68,7 +82,7 @@ class Found:
         logits: (N, H / 4, W / 4) float32, positive inside.
         classes: (N,) int64.
         scores: (N,) float32, 0 to 1: the chance of the centre times the IoU that SAM predicts for its mask.
-        clicks: (N, 2) float32, where they were clicked, x, y in input pixels.
+        clicks: (N, 2) float32 x, y in input pixels, where they have their centres.
         boxes: (N, 4) float32, the boxes they were prompted with, in input pixels.
     """
 
@@ -156,8 +170,10 @@ def _decode(
     options: FindOptions,
     window: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (N, 4 h, 4 w) logits and (N,) predicted IoU for one click (N, 1, 2) and one box (N, 4) each."""
+    """Return (N, 4 h, 4 w) logits and (N,) predicted IoU by the boxes (N, 4) and, if wanted, the clicks (N, 1, 2)."""
     size = (4 * embedding.shape[2], 4 * embedding.shape[3])
+    if options.prompt is Prompt.BOX:
+        points = points[:, :0]
     labels = torch.ones(points.shape[:2], dtype=torch.int64, device=points.device)
     planes = draw_prompts(size, points, labels, boxes, None, embedding) if options.bumps else None
     logits, iou = decode_batch(sam, embedding, points, labels, boxes, planes, window)

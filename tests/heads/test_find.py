@@ -12,7 +12,7 @@ from samtune.models import registry
 from samtune.models.batch_decode import decode_batch
 from samtune.models.encoder import Features
 from samtune.models.heads import find as finding
-from samtune.models.heads.find import FindOptions, Found, distinct, find, peaks
+from samtune.models.heads.find import FindOptions, Found, Prompt, distinct, find, peaks
 from samtune.models.heads.instances import (
     InstanceMaps,
     Instances,
@@ -122,13 +122,15 @@ def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(sizes) >= len(discs().masks)
 
 
-def test_objects_are_outlined_as_a_click_and_a_box_would_be() -> None:
-    found = _found(replace(BUMPS, exclusive=False, slack=9.0))
+@pytest.mark.parametrize("prompt", list(Prompt))
+def test_objects_are_outlined_as_the_same_prompt_by_hand_would_be(prompt: Prompt) -> None:
+    found = _found(replace(BUMPS, exclusive=False, slack=9.0, prompt=prompt))
     model = PromptableModel(registry.card("tiny"), shipped(), torch.device("cpu"))
     embedding = seen().embedding[0].numpy().astype(np.float16)
     for index in (0, 3):
         click, box = found.clicks[index].numpy()[None], found.boxes[index].numpy()
-        decoded = model.decode(embedding, click, np.ones(1, np.int64), box, multimask=False)
+        clicks = click if prompt is Prompt.BOX_AND_CLICK else click[:0]
+        decoded = model.decode(embedding, clicks, np.ones(len(clicks), np.int64), box, multimask=False)
         same = (decoded.logits[0] > 0) == (found.logits[index] > 0).numpy()
         assert same.mean() > 0.99
 
@@ -141,8 +143,8 @@ def test_published_models_get_plain_prompts() -> None:
     first, _ = decode_batch(
         shipped(),
         seen().embedding,
-        plain.clicks[:1, None],
-        torch.ones(1, 1, dtype=torch.int64),
+        plain.clicks[:1, :0].reshape(1, 0, 2),
+        torch.ones(1, 0, dtype=torch.int64),
         plain.boxes[:1],
         None,
     )

@@ -197,6 +197,8 @@ def test_the_deepest_pixel_lies_in_the_object_even_where_the_centroid_does_not()
     assert angle[deepest(angle)]
     speck = _mask((60, 3, 61, 4))
     assert deepest(speck) == (3, 60)
+    with pytest.raises(ValueError, match="empty"):
+        deepest(torch.zeros_like(speck))
 
 
 def test_a_perfect_answer_costs_less_than_any_other() -> None:
