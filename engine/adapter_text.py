@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..models.card import JsonValue
@@ -14,6 +15,7 @@ _ANSWERS = {
     HeadKind.INSTANCES: "finds all objects",
 }
 _MOST_BANDS = 12
+_WKT_NAME = re.compile(r'\w+\["([^"]+)"')
 
 _Row = tuple[str, str]
 
@@ -112,8 +114,14 @@ def _ground_rows(card: AdapterCard) -> Iterator[_Row]:
         low, high = ground.gsd
         yield "ground", (f"{low:.3g} m" if low == high else f"{low:.3g} to {high:.3g} m") + " per pixel of the input"
     if ground.extent is not None:
-        crs = f" in {ground.crs}" if ground.crs and len(ground.crs) < 32 else ""
-        yield "area", ", ".join(f"{side:.6g}" for side in ground.extent) + crs
+        crs = f" in {_crs_name(ground.crs)}" if ground.crs else ""
+        yield "area", ", ".join(f"{side:.7g}" for side in ground.extent) + crs
+
+
+def _crs_name(crs: str) -> str:
+    """Return the name in a WKT; an authority's code as it is."""
+    found = _WKT_NAME.match(crs)
+    return found.group(1) if found else crs
 
 
 def _training_rows(card: AdapterCard) -> Iterator[_Row]:

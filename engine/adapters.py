@@ -166,7 +166,7 @@ def warnings(card: AdapterCard, info: RasterInfo, level: int) -> tuple[str, ...]
 
 
 def level_of(card: AdapterCard, info: RasterInfo) -> int | None:
-    """Return the level at which a raster is as fine as what an adapter was trained on; None where that is unknown.
+    """Return the level nearest to the raster's own that is as fine as what an adapter was trained on; None if unknown.
 
     Args:
         card: of the adapter.
@@ -175,6 +175,5 @@ def level_of(card: AdapterCard, info: RasterInfo) -> int | None:
     finest = ground_pixel(info)
     if finest is None or card.ground.gsd is None:
         return None
-    low, high = card.ground.gsd
-    best = round(math.log2(math.sqrt(low * high) / finest))
-    return min(max(best, MIN_LEVEL), info.max_level)
+    low, high = (round(math.log2(gsd / finest)) for gsd in card.ground.gsd)
+    return min(max(min(max(0, low), high), MIN_LEVEL), info.max_level)

@@ -11,6 +11,9 @@ from .adapter_text import before_and_after, duration, memory, method_text
 from .tuning.result import Estimate, TuneResult, Verdict
 from .tuning.settings import TuneSettings
 
+_FEW = 5
+"""Held-out objects below which a gain is said with a doubt."""
+
 _FULL = 0.9
 """Share of the memory above which a run is called tight."""
 
@@ -75,7 +78,8 @@ def verdict_text(result: TuneResult) -> str:
     mean, low, high = result.gain
     found = f"{mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {result.after.objects} held out)"
     if result.verdict is Verdict.BETTER:
-        return f"Better than the base on ground it never saw: {found}."
+        doubt = " So few say little: look at the outlines yourself." if result.after.objects < _FEW else ""
+        return f"Better than the base on ground it never saw: {found}.{doubt}"
     return f"Not better than the base on ground it never saw: {found}. Label more objects, or try another method."
 
 

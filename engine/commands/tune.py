@@ -14,7 +14,9 @@ from ...models.peft.contract import MethodConfig, TuningError
 from .. import console
 from ..cli import INTERRUPTED, Subparsers
 from ..device import AUTO, DeviceChoice, DeviceKind, apply_threads, choose
+from ..messages import RasterSpec
 from ..model_service import ModelService
+from ..raster_source import RasterSource
 from ..tune_ladder import Situation, recommended
 from ..tune_options import index_from, method_names, methods_from, schedule_from
 from ..tune_report import as_json, closing_text, opening_text
@@ -25,6 +27,9 @@ from ..tuning.vectors import read_shapes
 
 NOT_BETTER = 3
 """Exit status when the adapter is written, but is no better than the base on the hold-out."""
+
+CHECKPOINT = "checkpoint.pt"
+"""The trainer's file in a run's folder that an interrupted run goes on from."""
 
 _EPILOG = f"""\
 methods: {", ".join(method_names())}
@@ -91,6 +96,8 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--model", default=registry.DEFAULT_MODEL, metavar="M", help="base model (tiny)")
     method.add_argument("--steps", type=int, default=Schedule.steps, metavar="N", help=f"({Schedule.steps})")
     method.add_argument("--seed", type=int, default=0, metavar="S", help="of everything drawn by chance (0)")
+    method.add_argument("--keep-general", action="store_true", help="also keep what the base outlines well elsewhere")
+    method.add_argument("--previous", type=Path, metavar="ADAPTER", help="go on with this adapter and keep its task")
     method.add_argument("--note", default="", help="text for the adapter's card")
 
 
@@ -120,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
     apply_threads(device.threads)
     models = ModelService(console.models_dir(args), device)
     settings = _settings(args, device)
+    if not args.estimate_only:
+        _begin_or_resume(args, settings)
     progress = console.TaskProgress()
     with progress.interruptible():
         try:
@@ -157,9 +166,23 @@ def _refuse(args: argparse.Namespace) -> None:
         raise OutputError(f"There is no folder {args.json.parent}. Make it first.")
     if args.resume and args.overwrite:
         raise TuningError("--resume goes on with a run and --overwrite begins anew. Leave one of the two out.")
-    for path in (*args.rasters, args.labels, args.second, args.extent):
+    for path in (*args.rasters, args.labels, args.second, args.extent, args.previous):
         if path is not None and not path.exists() and ":" not in str(path):
             raise TuningError(f"There is no file {path}.")
+
+
+def _begin_or_resume(args: argparse.Namespace, settings: TuneSettings) -> None:
+    """See to it that a run goes on with a checkpoint only where that is wanted."""
+    checkpoint = settings.work_folder / CHECKPOINT
+    if args.resume and not checkpoint.exists():
+        console.warn([f"There is no interrupted run in {settings.work_folder}: a new one begins."])
+    elif checkpoint.exists() and args.overwrite:
+        checkpoint.unlink()
+    elif checkpoint.exists() and not args.resume:
+        raise TuningError(
+            f"An interrupted run is kept in {settings.work_folder}. Use --resume to go on with it, or --overwrite to "
+            "begin anew."
+        )
 
 
 def _settings(args: argparse.Namespace, device: DeviceChoice) -> TuneSettings:
@@ -187,6 +210,8 @@ def _settings(args: argparse.Namespace, device: DeviceChoice) -> TuneSettings:
         folder=args.folder,
         command=_command(),
         notes=args.note,
+        keep_general=args.keep_general,
+        previous=args.previous,
     )
 
 
@@ -211,7 +236,7 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
     if any(not text.startswith("schedule.") for text in args.set):
         raise TuningError("--set changes a method that --method names. Name it, or leave --set out.")
     situation = Situation(
-        objects=len(read_shapes(labels, "").items),
+        objects=_usable(args, labels),
         task=Task(args.head),
         cheap_encoder=device.name != DeviceKind.CPU.value or args.model == registry.DEFAULT_MODEL,
         bands=args.bands == "all" or bool(args.further or args.index),
@@ -223,13 +248,22 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
     return rung.methods
 
 
+def _usable(args: argparse.Namespace, labels: Labels) -> int:
+    """Return how many polygons are large enough on the first raster."""
+    source = RasterSource(RasterSpec(str(args.rasters[0])))
+    source.close()
+    shapes = read_shapes(labels, source.info.crs_wkt).items
+    return sum(shape.geometry.area >= args.least * source.info.pixel_size**2 for shape in shapes)
+
+
 def _command() -> str:
-    return shlex.join(["samtune", *sys.argv[1:]])
+    """Return the command line that repeats the run from its beginning."""
+    return shlex.join(["samtune", *(word for word in sys.argv[1:] if word not in {"--resume", "--overwrite"})])
 
 
 def _how_to_go_on(settings: TuneSettings) -> str:
-    if not settings.work_folder.is_dir():
-        return "Nothing was written."
+    if not (settings.work_folder / CHECKPOINT).is_file():
+        return "Nothing was learnt yet."
     return f"The run is kept in {settings.work_folder}: the same command with --resume goes on with it."
 
 

@@ -110,6 +110,12 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
             "None of the labelled polygons lies on the raster, or all are smaller than "
             f"{settings.least} pixels. Check the layer and its CRS, or choose a finer raster."
         )
+    lost = {item.row for item in found.items} - {item.row for item in objects}
+    if lost:
+        notes.append(
+            f"{len(lost)} of the labelled polygons were left out: they lie beyond the raster, or are smaller than "
+            f"{settings.least} of its pixels."
+        )
     classes = tuple(sorted({item.label for item in objects}))
     return Dataset(tuple(objects), classes, frames, crs, tuple(extents), size, settings.level, tuple(notes))
 

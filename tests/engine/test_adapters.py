@@ -145,7 +145,17 @@ def test_further_bands_that_the_raster_has_are_no_reason_to_warn(tmp_path: Path,
     assert adapters.warnings(card, raster_info(tmp_path, bands=3), 0)
 
 
-@pytest.mark.parametrize(("gsd", "level"), [((0.5, 0.5), 0), ((1.0, 4.0), 2), ((0.01, 0.01), -2), (None, None)])
+@pytest.mark.parametrize(
+    ("gsd", "level"),
+    [
+        ((0.5, 0.5), 0),
+        ((0.1, 8.0), 0),
+        ((1.0, 4.0), 1),
+        ((0.1, 0.25), -1),
+        ((0.01, 0.01), -2),
+        (None, None),
+    ],
+)
 def test_the_level_that_an_adapter_knows(
     tmp_path: Path, model: PromptableModel, gsd: tuple[float, float] | None, level: int | None
 ) -> None:

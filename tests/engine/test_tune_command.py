@@ -44,6 +44,7 @@ class Trainer:
         self.verdict = Verdict.BETTER
         self.act: Callable[[TuneSettings, Progress], None] = lambda settings, progress: None
         self.tuned = 0
+        self.held_out = 7
 
     def estimate(self, settings: TuneSettings, models: object, progress: Progress) -> Estimate:
         """Answer."""
@@ -59,7 +60,7 @@ class Trainer:
         settings.output.write_bytes(b"x" * 20_000)
         measured = self.verdict is not Verdict.NOT_MEASURED
         before = Score({"iou_1_click": 0.3}, {"iou_1_click": (0.2, 0.4)}, 7)
-        after = Score({"iou_1_click": 0.5}, {"iou_1_click": (0.4, 0.6)}, 7)
+        after = Score({"iou_1_click": 0.5}, {"iou_1_click": (0.4, 0.6)}, self.held_out)
         return TuneResult(
             path=settings.output,
             card={"name": "a"},
@@ -197,6 +198,7 @@ def test_interrupting_ends_in_good_order_and_says_how_to_go_on(
 ) -> None:
     def act(settings: TuneSettings, progress: Progress) -> None:
         settings.work_folder.mkdir()
+        (settings.work_folder / command.CHECKPOINT).write_text("steps")
         os.kill(os.getpid(), number)
         progress.check()
         pytest.fail("must have stopped")
@@ -209,7 +211,23 @@ def test_interrupting_ends_in_good_order_and_says_how_to_go_on(
     assert not (tmp_path / "a.safetensors").exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     trainer.act = lambda settings, progress: progress.check()
+    assert tune(data, tmp_path / "a.safetensors") == 1, "it says what there is to go on with"
+    assert "--resume" in capsys.readouterr().err
     assert tune(data, tmp_path / "a.safetensors", "--resume") == 0
+
+
+def test_beginning_anew_lets_the_interrupted_run_go(
+    trainer: Trainer, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "a.run" / command.CHECKPOINT
+    kept.parent.mkdir()
+    kept.write_text("steps")
+    assert tune(data, tmp_path / "a.safetensors", "--overwrite") == 0
+    assert not kept.exists()
+    capsys.readouterr()
+    assert tune(data, tmp_path / "b.safetensors", "--resume") == 0
+    assert "a new one begins" in capsys.readouterr().err
+    assert "--overwrite" not in trainer.settings[0].command
 
 
 def test_a_second_interrupt_does_not_wait(trainer: Trainer, data: list[str], tmp_path: Path) -> None:
@@ -248,6 +266,23 @@ def test_what_is_wrong_stops_with_one_line_before_anything_is_done(
     assert words in said
     assert trainer.tuned == 0
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_gain_on_few_objects_is_said_with_a_doubt(
+    trainer: Trainer, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(data, tmp_path / "a.safetensors") == 0
+    assert "say little" not in capsys.readouterr().out
+    trainer.held_out = 2
+    assert tune(data, tmp_path / "b.safetensors") == 0
+    assert "say little" in capsys.readouterr().out
+
+
+def test_objects_that_are_too_small_do_not_count(
+    trainer: Trainer, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(data, tmp_path / "a.safetensors", "--least", 101) == 0
+    assert "With 0 objects" in capsys.readouterr().err
 
 
 def test_outputs_are_never_replaced_unasked(
