@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .answer_fit import fit_to_box, fit_to_clicks
+
 WHOLE_CROP = 0.92
 """A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the
 background."""
@@ -94,7 +96,7 @@ class Answer:
     """What the decoder makes of a list of prompts.
 
     Attributes:
-        logits: (h, w) float32 of the chosen mask.
+        logits: (h, w) float32 of the chosen mask, fitted to its prompts (``answer_fit``).
         score: its predicted IoU, 0 to 1.
         doubt: why it should not be shown.
     """
@@ -207,10 +209,18 @@ def choose(decoded: DecodedMasks, covered: NDArray[np.bool_], prompts: PromptLis
     """
     clicks = [(x, y) for x, y, positive in prompts.points if positive]
     answers = []
-    for logits, iou in zip(decoded.logits, decoded.iou, strict=True):
+    for raw, iou in zip(decoded.logits, decoded.iou, strict=True):
+        logits = _fitted(raw, prompts, clicks)
         doubt = _doubt(logits, float(iou), covered, clicks, first=first and prompts.box is None)
         answers.append(Answer(logits, float(iou), doubt))
     return max(answers, key=lambda answer: (_TRUST.get(answer.doubt, 0), answer.score))
+
+
+def _fitted(logits: NDArray[np.float32], prompts: PromptList, clicks: list[tuple[float, float]]) -> NDArray[np.float32]:
+    """Fit a mask to its prompts; where a box was corrected by clicks, the clicks say what the box did not."""
+    if prompts.box is None:
+        return fit_to_clicks(logits, clicks)
+    return logits if prompts.points else fit_to_box(logits, prompts.box)
 
 
 def _doubt(

@@ -47,6 +47,8 @@ class ModelCard:
         url: where it is published; empty for a model that ships with the plugin.
         shipped: the file lies in ``models/weights`` of the package.
         click_bumps: the model was trained with clicks drawn into the mask prompt as well (see ``prompt_mask``).
+        expected_iou: how the decoder's own estimate of IoU is to be read: pairs of an estimate and the IoU found on
+            average where it was made, both rising from 0 to 1, between which is interpolated. Empty: as it is.
         notes: how size and hash were established, known weaknesses; sentences.
         training: data and its terms, recipe, seeds and figures of a model trained by this project.
     """
@@ -67,6 +69,7 @@ class ModelCard:
     url: str = ""
     shipped: bool = False
     click_bumps: bool = False
+    expected_iou: tuple[tuple[float, float], ...] = ()
     notes: tuple[str, ...] = ()
     training: Mapping[str, JsonValue] = field(default_factory=dict, compare=False)
 
@@ -82,6 +85,9 @@ class ModelCard:
             raise ValueError(f"{self.name}: mean and std must be three numbers each, std positive")
         if self.sha256 and (len(self.sha256) != _SHA256_LENGTH or set(self.sha256) - set("0123456789abcdef")):
             raise ValueError(f"{self.name}: sha256 must be {_SHA256_LENGTH} lower-case hexadecimal digits")
+        estimates, found = ([pair[side] for pair in self.expected_iou] for side in (0, 1))
+        if sorted(set(estimates)) != estimates or sorted(found) != found or not all(0 <= v <= 1 for v in found):
+            raise ValueError(f"{self.name}: expected_iou must rise, and its second values lie between 0 and 1")
         if Path(self.file_name).name != self.file_name:
             raise ValueError(f"{self.name}: file_name {self.file_name!r} must not contain a folder")
 
@@ -117,5 +123,6 @@ def _card_from(values: object) -> ModelCard:
     for name in ("mean", "std", "notes"):
         if name in converted:
             converted[name] = tuple(converted[name])
+    converted["expected_iou"] = tuple((float(a), float(b)) for a, b in converted.get("expected_iou", ()))
     converted["architecture"] = Architecture(converted["architecture"])
     return ModelCard(**converted)

@@ -197,7 +197,14 @@ class PromptableModel:
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask,
             )
-        return Decoded(logits[0].float().cpu().numpy(), iou[0].float().clamp(0.0, 1.0).cpu().numpy())
+        return Decoded(logits[0].float().cpu().numpy(), self._expected(iou[0].float().cpu().numpy()))
+
+    def _expected(self, estimates: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (k,) IoU to expect from the decoder's estimates, by the card's table if it has one."""
+        table = self.card.expected_iou
+        if not table:
+            return np.clip(estimates, 0.0, 1.0)
+        return np.interp(estimates, [pair[0] for pair in table], [pair[1] for pair in table]).astype(np.float32)
 
     def warm_up(self, check: Callable[[], None] | None = None) -> None:
         """Run once on an empty image, so that the first click does not pay for what happens only once.

@@ -19,7 +19,7 @@ class Stage:
         until: share of the run's steps at which the stage ends.
         size: crop side in pixels, a multiple of 16.
         batch: images per step.
-        clicks: correction clicks after the first prompt, on average over the steps.
+        clicks: correction clicks after the first prompt, on average over the steps; drawn geometrically.
     """
 
     until: float

@@ -30,6 +30,7 @@ from .step import run_step
 
 _AHEAD = 3
 _VALIDATION_BATCHES = 8
+_MOST_CORRECTIONS = 6
 
 
 class Trainer:
@@ -129,7 +130,7 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         batch = batch.to(self._device)
         rng = np.random.default_rng([self._config.seed, 2, self.step])
-        clicks = math.floor(self._config.stage_at(self.step).clicks + rng.random())
+        clicks = _number_of_corrections(self._config.stage_at(self.step).clicks, rng)
         result = run_step(self.model, batch, clicks, rng, bf16=self._bf16)
         if not torch.isfinite(result.loss):
             raise SamTuneError(
@@ -145,6 +146,11 @@ class Trainer:
                 self.average[name].lerp_(tensor.detach(), 1 - decay)
         own = {"loss": float(result.loss.detach()), "rate": factor * settings.rate, "norm": float(norm)}
         return {**own, **result.figures}
+
+
+def _number_of_corrections(mean: float, rng: np.random.Generator) -> int:
+    """Draw how often a step corrects: geometrically, so that a few steps have many clicks though most have none."""
+    return min(int(rng.geometric(1 / (1 + mean))) - 1, _MOST_CORRECTIONS)
 
 
 def export(weights: dict[str, torch.Tensor], path: Path) -> None:
