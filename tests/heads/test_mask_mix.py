@@ -279,8 +279,8 @@ def test_discs_in_seconds() -> None:
     sam, scene = shipped(), discs()
     targets = avg_pool2d(scene.masks.float(), 4)
     part = _part(sam)
-    began = time.perf_counter()
+    began = time.process_time()
     fit = fit_mask_mix(sam, part, [MixExample(seen().embedding[0], scene.centres, targets)], bumps=True, steps=300)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
     assert isinstance(part.shift, nn.Parameter)
     assert fit.loss_after <= fit.loss_before + 1e-3
