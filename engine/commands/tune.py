@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -34,7 +36,8 @@ CHECKPOINT = "checkpoint.pt"
 _EPILOG = f"""\
 methods: {", ".join(method_names())}
 exit status: 0 done; {NOT_BETTER} the adapter is written, but is not better on the hold-out; 1 failed; 2 wrong usage;
-130 interrupted (Ctrl-C: the run can be taken up again with --resume)"""
+130 interrupted (Ctrl-C: the run can be taken up again with --resume)
+several GPUs: torchrun --nproc-per-node N --no-python samtune tune ..."""
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -127,9 +130,9 @@ def run(args: argparse.Namespace) -> int:
     apply_threads(device.threads)
     models = ModelService(console.models_dir(args), device)
     settings = _settings(args, device)
-    if not args.estimate_only:
+    if not args.estimate_only and _speaks():
         _begin_or_resume(args, settings)
-    progress = console.TaskProgress()
+    progress = console.TaskProgress(None if _speaks() else io.StringIO())
     with progress.interruptible():
         try:
             return _run(args, settings, models, progress)
@@ -141,7 +144,15 @@ def run(args: argparse.Namespace) -> int:
             progress.close()
 
 
+def _speaks() -> bool:
+    """Say whether this process tells the user anything: of several that ``torchrun`` started, the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _run(args: argparse.Namespace, settings: TuneSettings, models: ModelService, progress: console.TaskProgress) -> int:
+    if not _speaks():
+        tune(settings, models, progress)
+        return 0
     expected: Estimate | None = None
     if args.estimate_only or not args.no_estimate:
         expected = estimate(settings, models, progress)
@@ -243,6 +254,8 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
         second=args.second is not None,
     )
     rung = recommended(situation)
+    if not _speaks():
+        return rung.methods
     names = ", ".join(config.method for config in rung.methods) or f"the head {args.head} alone"
     console.warn([f"{rung.reason} Method: {names} (see --method)."])
     return rung.methods

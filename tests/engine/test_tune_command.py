@@ -314,3 +314,16 @@ def test_trouble_of_the_trainer_is_one_line(
 def test_labels_alone_are_wrong_usage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["tune", "labels.gpkg", "-o", str(tmp_path / "a.safetensors")]) == 2
     assert "LABELS" in capsys.readouterr().err
+
+
+def test_of_several_processes_only_the_first_speaks(
+    trainer: Trainer,
+    data: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert tune(data, tmp_path / "a.safetensors") == 0
+    assert capsys.readouterr() == ("", "")
+    assert len(trainer.settings) == 1, "without an estimate, which would load the model on the wrong card"
