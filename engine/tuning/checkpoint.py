@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+# For its exception only: weights_only=True unpickles nothing.
+import pickle  # nosec B403
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,5 +94,5 @@ def read_checkpoint(path: Path, key: str, device: torch.device) -> tuple[State, 
         if found["key"] != key:
             return None
         return State(**found["state"]), found["weights"], found["optimiser"]
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
         raise TuningError(f"The checkpoint {path} is damaged. Delete it to start the run anew.", repr(error)) from error

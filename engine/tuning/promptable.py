@@ -45,13 +45,19 @@ class Promptable:
         """
         self._samples, self._prompts, self._most = samples, prompts, objects
         self._bumps, self._amp = bumps, amp
-        # A target counts once, in the crop that was laid around it.
-        self._homes = [(item, number) for item in samples.items for number in item.targets]
-        self.focal_weight = FOCAL_WEIGHT if len({number for _, number in self._homes}) >= MANY_OBJECTS else 0.0
+        # An object has its turn in the crop that was laid around it; in others it comes along.
+        place = samples.dataset.place
+        self._homes = [
+            (item, number)
+            for item in samples.items
+            for number in item.targets
+            if place(number) == (item.raster, item.crop)
+        ]
+        self.focal_weight = FOCAL_WEIGHT if len(self._homes) >= MANY_OBJECTS else 0.0
 
     @property
     def population(self) -> int:
-        """How many objects, in their crops, there are."""
+        """How many objects there are."""
         return len(self._homes)
 
     def draw(self, number: int, way: int, rng: np.random.Generator) -> Work:

@@ -28,7 +28,7 @@ SIZE = 512
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return make_ground(tmp_path_factory.mktemp("ground"))
+    return make_ground(tmp_path_factory.mktemp("ground"), size=1024)
 
 
 @pytest.fixture
