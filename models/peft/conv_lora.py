@@ -46,7 +46,7 @@ class ConvLoraConfig(MethodConfig):
     Attributes:
         rank: of the update and channels of the experts, at least 1.
         alpha: its scale is ``alpha / rank``.
-        scales: of the experts, whole numbers from 1, each once; two at least.
+        experts: their scales, whole numbers from 1, each once; two at least.
         layers: the linear layers that get an update; those of the attention are the source's.
         balance: weight of the penalty on an uneven choice of experts.
         start: share of the blocks left out at the shallow end.
@@ -58,7 +58,7 @@ class ConvLoraConfig(MethodConfig):
 
     rank: int = 3
     alpha: float = 3.0
-    scales: tuple[int, ...] = (1, 2, 4)
+    experts: tuple[int, ...] = (1, 2, 4)
     layers: tuple[Layer, ...] = (Layer.QKV,)
     balance: float = 1e-2
     start: float = 0.0
@@ -66,12 +66,12 @@ class ConvLoraConfig(MethodConfig):
 
     def plan(self, sam: Sam) -> Plan:
         """Say which layers get an update: see :meth:`.contract.MethodConfig.plan`."""
-        if len(set(self.scales)) != len(self.scales) or len(self.scales) < 2 or min(self.scales) < 1:
+        if len(set(self.experts)) != len(self.experts) or len(self.experts) < 2 or min(self.experts) < 1:
             raise TuningError("Conv-LoRA needs at least two different scales, whole numbers from 1.")
         if not self.layers or self.balance < 0:
             raise TuningError("Conv-LoRA needs at least one kind of layer, and a weight of its balance from 0.")
         names = linear_names(Blocks(self.start, self.stop).of(sam), self.layers)
-        experts = len(self.scales) * self.rank * (_KERNEL**2 * self.rank + 1 + _GATES)
+        experts = len(self.experts) * self.rank * (_KERNEL**2 * self.rank + 1 + _GATES)
         trainable = 0
         for name in names:
             layer = linear(sam, name)
@@ -146,10 +146,10 @@ class ConvLowRank(nn.Module):
         self.lora_A = nn.Parameter(torch.empty(config.rank, layer.in_features, device=device))
         self.lora_B = nn.Parameter(torch.zeros(layer.out_features, config.rank, device=device))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-        self.experts = nn.ModuleList(Expert(config.rank, scale, device) for scale in config.scales)
-        self.gate = ExpertGate(config.rank, len(config.scales), device)
+        self.experts = nn.ModuleList(Expert(config.rank, scale, device) for scale in config.experts)
+        self.gate = ExpertGate(config.rank, len(config.experts), device)
         self.grid = (0, 0)
-        self._costliest = config.scales.index(max(config.scales))
+        self._costliest = config.experts.index(max(config.experts))
 
     def forward(self, x: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the update B (h + g E(h)) and the experts' shares.
@@ -200,6 +200,10 @@ class ConvLora(Part):
         self.updates = nn.ModuleDict({module_key(name): ConvLowRank(linear(sam, name), config) for name in self._sites})
         self._shares: dict[str, torch.Tensor] = {}
         self._listening = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """See :meth:`.contract.Part.__getstate__`."""
+        return {**super().__getstate__(), "_shares": {}}
 
     def _attach(self, sam: Sam) -> Iterator[Undo]:
         yield from hook_pass(sam, self._begin, self._end)

@@ -101,7 +101,7 @@ WITH_ADAPTERS: tuple[Case, ...] = (
     Case("conv-lora", ConvLoraConfig(), still=("experts",), counts=(113_832, 301_392, 500_160), rate=1e-2),
     Case(
         "conv-lora-attention",
-        ConvLoraConfig(rank=4, layers=ATTENTION, scales=(1, 2), start=0.5),
+        ConvLoraConfig(rank=4, layers=ATTENTION, experts=(1, 2), start=0.5),
         still=("experts",),
         rate=1e-2,
     ),
