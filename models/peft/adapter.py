@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..sam_modules import Sam
-from .contract import MethodConfig, Part, Scope, SideInputs, TuningError
+from .contract import MethodConfig, Part, Plan, Scope, SideInputs, TuningError
 from .places import taken
 
 
@@ -21,7 +21,7 @@ class Adapter(nn.Module):
 
     Attributes:
         parts: the parts by their methods' names, in the order in which they attach: first those that put their own
-            weights in the places of the base's, so that others merge with those.
+            weights in the places of the base's, so that others merge with those, then those that scale weights.
     """
 
     def __init__(self, sam: Sam, configs: Sequence[MethodConfig]) -> None:
@@ -132,22 +132,28 @@ class Adapter(nn.Module):
 
 
 def _ordered(sam: Sam, configs: Sequence[MethodConfig]) -> list[MethodConfig]:
-    """Check that methods go together, and return those that replace parameters first."""
+    """Check that methods go together, and return those that replace parameters first, then those that scale them."""
     if not configs:
         raise TuningError("Choose at least one method to tune with.")
-    replaced: dict[str, str] = {}
-    plans: dict[str, tuple[str, ...]] = {}
+    owners: dict[str, str] = {}
+    plans: dict[str, Plan] = {}
     for config in configs:
         if config.method in plans:
             raise TuningError(f"The method {config.method} is given twice.")
-        plans[config.method] = config.plan(sam).replaced
-        for name in plans[config.method]:
-            if name in replaced:
-                raise TuningError(
-                    f"The methods {replaced[name]} and {config.method} both tune the same weights. Leave one out.", name
-                )
-            replaced[name] = config.method
-    return sorted(configs, key=lambda config: not plans[config.method])
+        plans[config.method] = config.plan(sam)
+        for name in plans[config.method].replaced:
+            _claim(owners, name, config.method)
+    for config in configs:
+        for site in plans[config.method].sites if config.scales else ():
+            _claim(owners, f"{site}.weight", config.method)
+    return sorted(configs, key=lambda config: (not plans[config.method].replaced, not config.scales))
+
+
+def _claim(owners: dict[str, str], name: str, method: str) -> None:
+    """Note that a method tunes a parameter."""
+    if name in owners:
+        raise TuningError(f"The methods {owners[name]} and {method} both tune the same weights. Leave one out.", name)
+    owners[name] = method
 
 
 def freeze(sam: Sam) -> None:

@@ -59,6 +59,7 @@ def save_adapter(path: Path, adapter: Adapter, card: AdapterCard) -> AdapterCard
     return written
 
 
+@torch.inference_mode(mode=False)
 def load_adapter(path: Path, sam: Sam, base_sha256: str) -> tuple[Adapter, AdapterCard]:
     """Read an adapter for a base; it is not attached yet.
 

@@ -225,6 +225,11 @@ class BandStem(Part):
         number = len(self._blocks) + 1
         self.maps = nn.ParameterList(torch.zeros(dim, CODE_WIDTH, device=device) for _ in range(number))
 
+    @property
+    def _cells(self) -> str:
+        """Under which name the codes are kept: its own, for several stems may be given the same batch."""
+        return f"{_CELLS}_{id(self)}"
+
     def _attach(self, sam: Sam) -> Iterator[Undo]:
         yield from hook_output(sam.image_encoder.patch_embed, self._after_embedding)
         for index in self._blocks:
@@ -238,12 +243,12 @@ class BandStem(Part):
         code, has_data = self.pixels(bands, (tokens.shape[1], tokens.shape[2]))
         # Kept with the batch, not with the stem: blocks that are computed again for the backward pass find the code
         # of their own batch, whatever else was encoded in the meantime.
-        published[_CELLS] = code
+        published[self._cells] = code
         published[CODE] = mean_code(code, has_data)
         return self._displace(0, code, tokens)
 
     def _before_block(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        code = self.side.published.get(_CELLS)
+        code = self.side.published.get(self._cells)
         return tokens if code is None else self._displace(index + 1, code, tokens)
 
     def _displace(self, number: int, code: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

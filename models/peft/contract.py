@@ -68,11 +68,14 @@ class MethodConfig(ABC):
         method: short key, as on the command line and in adapter files.
         scope: which part of SAM it tunes.
         merges: the tuned weights can take the place of the base's, at no cost in use.
+        scales: what it makes of a layer depends on that layer's weights, not only on its inputs: it comes before
+            methods that add to the same layers, and does not go with those that change their weights.
     """
 
     method: ClassVar[str]
     scope: ClassVar[Scope]
     merges: ClassVar[bool] = False
+    scales: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self, sam: Sam) -> Plan:
@@ -154,6 +157,10 @@ class Part(nn.Module, ABC):
         self.side = SideInputs()
         self._undo: list[Undo] = []
 
+    def __getstate__(self) -> dict[str, object]:
+        """Return what a copy begins with: it is attached to nothing, and knows nothing of a pass that was made."""
+        return {**vars(self), "side": SideInputs(), "_undo": []}
+
     @property
     def attached(self) -> bool:
         """Whether it takes part in what the base computes."""
@@ -161,6 +168,8 @@ class Part(nn.Module, ABC):
 
     def attach(self, sam: Sam) -> None:
         """Take part in what the base computes.
+
+        While it does, the base must not be moved to another device nor be copied.
 
         Args:
             sam: the base it was built for, or one of the same architecture.

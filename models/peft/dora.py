@@ -28,6 +28,7 @@ class DoraConfig(LoraConfig):
     """
 
     method: ClassVar[str] = "dora"
+    scales: ClassVar[bool] = True
 
     def plan(self, sam: Sam) -> Plan:
         """Say which layers get an update: see :meth:`.contract.MethodConfig.plan`."""

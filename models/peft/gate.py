@@ -74,6 +74,10 @@ class Gate(Part):
         index = torch.full((self._budget,), _NONE, dtype=torch.int32, device=device_of(sam))
         self._hold(index, gated=False)
 
+    def __getstate__(self) -> dict[str, object]:
+        """See :meth:`.contract.Part.__getstate__`."""
+        return {**super().__getstate__(), "_changes": None}
+
     @property
     def chosen(self) -> bool:
         """Whether it is known which weights are tuned, or may be."""

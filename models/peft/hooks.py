@@ -19,13 +19,19 @@ def hook_output(module: nn.Module, change: Change) -> Iterator[Undo]:
 
     Args:
         module: where.
-        change: gets the module's first input and its output.
+        change: gets the module's first input and its output, both in float32 where a base is kept and run in less.
     """
 
     def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return change(inputs[0], output)
+        return change(_wide(inputs[0]), _wide(output)).to(output.dtype)
 
     yield module.register_forward_hook(hook).remove
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float32, as parts compute, unless autocast chooses for every operation."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half and not (x.is_meta or torch.is_autocast_enabled(x.device.type)) else x
 
 
 def hook_input(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[Undo]:

@@ -175,7 +175,7 @@ class Lora(Part):
 def _grown(layer: nn.Linear, updates: tuple[Update, ...], x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     pieces = [(update, update.growth(layer, x, out)) for update in updates]
     if len(pieces) == 1 and pieces[0][1].shape == out.shape:
-        return out + pieces[0][1]
+        return out + pieces[0][1].to(out.dtype)
     grown = torch.zeros_like(out)
     for update, piece in pieces:
         grown[..., update.start : update.stop] = piece.to(out.dtype)
