@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from .errors import DeviceError, PromptError
 from .fast_attention import fastest_precision, speed_up
-from .peft.contract import SideInputs
+from .peft.contract import Scope, SideInputs
 from .peft.slot import AdapterSlot
 from .prompt_mask import draw_one
 from .sam_modules import ImageEncoderViT, PromptEncoder, Sam
@@ -202,7 +202,9 @@ class PromptableModel:
     def _expected(self, estimates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (k,) IoU to expect from the decoder's estimates, by the card's table if it has one."""
         table = self.card.expected_iou
-        if not table:
+        tuned = () if self.adapter is None else self.adapter.configs
+        # A tuned decoder has learnt to estimate its own IoU; the table is of the one before.
+        if not table or any(config.scope is Scope.DECODER and config.merges for config in tuned):
             return np.clip(estimates, 0.0, 1.0)
         return np.interp(estimates, [pair[0] for pair in table], [pair[1] for pair in table]).astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,19 @@ def test_mixed_masks_take_the_place_of_the_models_choice(model: PromptableModel,
     assert np.array_equal(np.delete(mixed.logits, best, 0), np.delete(answer.logits, best, 0))
     with model.using(None):
         assert same(click(model, embedding), answer)
+
+
+def test_the_cards_table_of_iou_is_for_the_bases_decoder(model: PromptableModel, image: NDArray[np.uint8]) -> None:
+    card = replace(model.card, expected_iou=((0.0, 0.0), (1.0, 0.1)))
+    tabled = PromptableModel(card, model.network, model.device)
+    plain, mapped = outputs(model, image), outputs(tabled, image)
+    assert np.allclose(mapped[1].iou, 0.1 * plain[1].iou, atol=1e-4)
+    for config, follows in ((DecoderConfig(), False), (MaskMixConfig(), True), (LoraConfig(), True)):
+        with tabled.using(Adapter(model.network, [config])):
+            found = click(tabled, plain[0]).iou
+        assert np.allclose(found, 0.1 * plain[1].iou if follows else plain[1].iou, atol=1e-4), config.method
+    with tabled.using(None):
+        pass
 
 
 def test_adapters_swap_without_a_trace(model: PromptableModel, image: NDArray[np.uint8]) -> None:
