@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ..models.card import JsonValue
 from ..models.peft.adapter_card import AdapterCard
@@ -15,6 +15,9 @@ _ANSWERS = {
     HeadKind.INSTANCES: "finds all objects",
 }
 _MOST_BANDS = 12
+_PROJECTIONS = "projections"
+"""A setting whose values are the places of q, k and v in SAM's fused layer."""
+
 _WKT_NAME = re.compile(r'\w+\["([^"]+)"')
 
 _Row = tuple[str, str]
@@ -74,19 +77,23 @@ def _rows(card: AdapterCard, size_bytes: int) -> Iterator[_Row]:
         yield "note", note
 
 
-def method_text(part: Mapping[str, JsonValue]) -> str:
+def method_text(part: Mapping[str, JsonValue], hidden: Collection[str] = ()) -> str:
     """Return a method with its settings, such as ``lora (rank 4, alpha 4.0)``.
 
     Args:
         part: its configuration as the card has it.
+        hidden: settings that are not worth telling.
     """
-    settings = ", ".join(f"{name} {_value(value)}" for name, value in part.items() if name != "method")
+    told = {name: value for name, value in part.items() if name not in {"method", *hidden}}
+    settings = ", ".join(f"{name} {_value(name, value)}" for name, value in told.items())
     return f"{part.get('method')} ({settings})" if settings else str(part.get("method"))
 
 
-def _value(value: JsonValue) -> str:
+def _value(name: str, value: JsonValue) -> str:
     if isinstance(value, list):
-        return "+".join(_value(item) for item in value) or "none"
+        return "+".join(_value(name, item) for item in value) or "none"
+    if name == _PROJECTIONS and isinstance(value, int):
+        return "qkv"[value : value + 1]
     return str(value)
 
 

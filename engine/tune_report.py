@@ -11,6 +11,9 @@ from .adapter_text import before_and_after, duration, memory, method_text
 from .tuning.result import Estimate, TuneResult, Verdict
 from .tuning.settings import TuneSettings
 
+_FROM_DATA = ("channels", "classes")
+"""Settings that the data decide, whatever a method has before."""
+
 _FEW = 5
 """Held-out objects below which a gain is said with a doubt."""
 
@@ -25,7 +28,7 @@ def opening_text(settings: TuneSettings, expected: Estimate | None) -> str:
         settings: the run.
         expected: None where nothing was estimated.
     """
-    named = [method_text(config.to_json()) for config in settings.methods]
+    named = [method_text(config.to_json(), _FROM_DATA) for config in settings.methods]
     methods = " + ".join(named) or f"the head {settings.task.value} alone"
     lines = [f"Tuning {settings.model} by {methods}: {settings.schedule.steps} steps, seed {settings.seed}."]
     if expected is None:

@@ -76,7 +76,7 @@ def test_show_tells_the_card(ponds: Path, capsys: pytest.CaptureFixture[str]) ->
         "for      tiny",
         "clicks and boxes",
         "lora (alpha 4.0, layers attn.qkv, ",
-        "rank 2, ",
+        "projections q+v, rank 2, ",
         "bands 1, stretched from 0 to 255",
         "1 (grey), ndvi",
         "height",
