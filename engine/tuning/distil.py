@@ -63,7 +63,7 @@ class _Answered:
 
 
 class Distiller:
-    """The loss of METHODS 9 as the training loop's extra loss.
+    """What keeps the base's generality and a previous task, as the training loop's extra loss.
 
     Attributes:
         figures: the terms of the last step, unweighted, for the log: ``feature``, ``mask``, ``mutual``, ``old``.
@@ -87,7 +87,7 @@ class Distiller:
             tiles: unlabelled crops.
             previous: the adapter of the task to protect, not attached; None for a running mean of ``adapter``.
             exemplars: objects of that task.
-            config: weights and thresholds; METHODS' where None.
+            config: weights and thresholds; the defaults where None.
 
         Raises:
             SamTuneError: there are no crops.

@@ -29,7 +29,7 @@ class SpectralDistiller:
         Args:
             teacher: an adapter of the same base with a band stem, not attached.
             tiles: crops with ``teacher_bands``; ``bands`` are what the student sees.
-            config: weights; METHODS' where None.
+            config: weights; the defaults where None.
 
         Raises:
             SamTuneError: a crop lacks the teacher's bands, or there is none.

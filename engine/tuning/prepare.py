@@ -40,7 +40,7 @@ from .task import Objective
 
 PROMPTS = {"cuda": 8, "mps": 8, "cpu": 6}
 OBJECTS = {"cuda": 25, "mps": 10, "cpu": 5}
-"""Prompts of an object, and objects of a crop, in a step: METHODS.md, section 10.2 and 10.3."""
+"""Prompts of an object, and objects of a crop, in a step: micro-sam's, fewer where there is less power."""
 
 _SMALL_OBJECT = 24.0
 """Input pixels; objects of this size and below are found on finer maps."""

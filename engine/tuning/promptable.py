@@ -1,4 +1,4 @@
-"""Learning to outline by prompts: click or box, then corrections, as SAM was trained (METHODS.md, section 10).
+"""Learning to outline by prompts: click or box, then corrections, as SAM was trained.
 
 The first prompt of an object is a click in it or its box, by chance (Kirillov et al., Segment Anything, appendix A);
 then come clicks where the answer was wrong, with the answer before as mask prompt for every other one (micro-sam). The

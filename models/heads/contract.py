@@ -23,13 +23,8 @@ class HeadConfig(MethodConfig):
 
     scope: ClassVar[Scope] = Scope.HEAD
 
-    def collect(self, sam: Sam) -> tuple[int, ...]:
-        """Return the indices of the blocks whose tokens the head wants."""
-        depth = len(sam.image_encoder.blocks)
-        return tuple(sorted({max(round(share * depth), 1) - 1 for share in self.depths()}))
-
-    def depths(self) -> tuple[float, ...]:
-        """Return at which shares of the depth the head looks; none for the embedding alone."""
+    def collect(self, sam: Sam) -> tuple[int, ...]:  # noqa: ARG002 - heads of several blocks look at it
+        """Return the indices of the blocks whose tokens the head wants; none for the embedding alone."""
         return ()
 
 
