@@ -12,6 +12,7 @@ import torch
 
 from ..encoder import Features
 from ..peft.contract import Part, Plan, TuningError, count
+from ..peft.sites import device_of
 from ..peft.streams import STREAMS, split
 from ..sam_modules import Sam
 from .contract import HeadConfig, SemanticHead
@@ -55,7 +56,7 @@ class MfnetHeadConfig(HeadConfig):
     def build(self, sam: Sam) -> Part:
         """Make the head: see :meth:`..peft.contract.MethodConfig.build`."""
         self.plan(sam)
-        return MfnetHead(self, sam.image_encoder.blocks[0].norm1.weight.device)
+        return MfnetHead(self, device_of(sam))
 
 
 class MfnetHead(SemanticHead):

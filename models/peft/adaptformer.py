@@ -41,8 +41,8 @@ class AdaptFormerConfig(MethodConfig):
 
     def plan(self, sam: Sam) -> Plan:
         """Say which MLPs get a bottleneck: see :meth:`.contract.MethodConfig.plan`."""
-        if self.bottleneck < 1:
-            raise TuningError("AdaptFormer's bottleneck needs a width of at least 1.")
+        if self.bottleneck < 1 or not 0 < self.scale < math.inf:
+            raise TuningError("AdaptFormer's bottleneck needs a width of at least 1, and a scale above 0.")
         names = tuple(f"{block_name(index)}.mlp" for index in Blocks(self.start, self.stop).of(sam))
         dim = width(sam)
         return Plan(names, (), len(names) * (2 * dim * self.bottleneck + self.bottleneck + dim))

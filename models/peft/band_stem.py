@@ -30,7 +30,7 @@ from torch.nn import functional
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_input, hook_output
-from .sites import block_name, width
+from .sites import block_name, device_of, width
 from .streams import add_to_images
 
 CODE = "spectral_code"
@@ -220,7 +220,7 @@ class BandStem(Part):
         super().__init__(config)
         config.plan(sam)
         self._blocks = config.blocks(sam)
-        dim, device = width(sam), sam.image_encoder.blocks[0].norm1.weight.device
+        dim, device = width(sam), device_of(sam)
         self.pixels = PixelSetEncoder(config.channels, device)
         number = len(self._blocks) + 1
         self.maps = nn.ParameterList(torch.zeros(dim, CODE_WIDTH, device=device) for _ in range(number))

@@ -30,6 +30,7 @@ from torch.nn import functional
 from ..sam_modules import Sam, window_partition, window_unpartition
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_input, hook_output, hook_pass
+from .lora import check_rank
 from .sites import ATTENTION, Blocks, Layer, linear, linear_names, module_key
 
 _KERNEL = 3
@@ -75,8 +76,7 @@ class ConvLoraConfig(MethodConfig):
         trainable = 0
         for name in names:
             layer = linear(sam, name)
-            if not 1 <= self.rank <= min(layer.in_features, layer.out_features):
-                raise TuningError(f"Conv-LoRA's rank {self.rank} does not fit a layer of width {layer.in_features}.")
+            check_rank(self.rank, self.alpha, layer)
             trainable += self.rank * (layer.in_features + layer.out_features) + experts
         return Plan(names, (), trainable)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..sam_modules import Sam
 from .contract import Part, Plan
-from .lora import Lora, LoraConfig, Update
+from .lora import Lora, LoraConfig, Update, output_ranges
 from .places import own_parameter
 from .sites import linear
 
@@ -33,8 +33,9 @@ class DoraConfig(LoraConfig):
     def plan(self, sam: Sam) -> Plan:
         """Say which layers get an update: see :meth:`.contract.MethodConfig.plan`."""
         plain = super().plan(sam)
-        ranges = [outputs for name in plain.sites for outputs in self.slices(name, linear(sam, name))]
-        return replace(plain, trainable=plain.trainable + sum(stop - start for start, stop in ranges))
+        ranges = (output_ranges(name, linear(sam, name), self.projections) for name in plain.sites)
+        lengths = sum(stop - start for of_layer in ranges for start, stop in of_layer)
+        return replace(plain, trainable=plain.trainable + lengths)
 
     def build(self, sam: Sam) -> Part:
         """Make A, B and m: see :meth:`.contract.MethodConfig.build`."""

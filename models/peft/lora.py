@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -60,27 +60,46 @@ class LoraConfig(MethodConfig):
         trainable = 0
         for name in names:
             layer = linear(sam, name)
-            if not 1 <= self.rank <= min(layer.in_features, layer.out_features):
-                raise TuningError(f"LoRA's rank {self.rank} does not fit a layer of width {layer.in_features}.")
-            trainable += sum(self.rank * (layer.in_features + stop - start) for start, stop in self.slices(name, layer))
+            check_rank(self.rank, self.alpha, layer)
+            ranges = output_ranges(name, layer, self.projections)
+            trainable += sum(self.rank * (layer.in_features + stop - start) for start, stop in ranges)
         return Plan(names, (), trainable)
 
     def build(self, sam: Sam) -> Part:
         """Make A and B: see :meth:`.contract.MethodConfig.build`."""
         return Lora(self, sam)
 
-    def slices(self, name: str, layer: nn.Linear) -> tuple[tuple[int, int], ...]:
-        """Return the ranges of a layer's outputs that have an update of their own.
 
-        Args:
-            name: dotted, of the layer.
-            layer: itself.
-        """
-        if not name.endswith(Layer.QKV.value) or not self.projections:
-            return ((0, layer.out_features),)
-        width = layer.out_features // len(Projection)
-        ordered = sorted(self.projections, key=lambda projection: projection.value)
-        return tuple((projection.value * width, (projection.value + 1) * width) for projection in ordered)
+def check_rank(rank: int, alpha: float, layer: nn.Linear) -> None:
+    """Check the settings of a low-rank update.
+
+    Args:
+        rank: of the update.
+        alpha: its scale times the rank.
+        layer: that it is for.
+
+    Raises:
+        TuningError: no update of this rank fits the layer, or it would be scaled to nothing.
+    """
+    if not 1 <= rank <= min(layer.in_features, layer.out_features):
+        raise TuningError(f"The rank {rank} does not fit a layer of width {layer.in_features}. Choose a smaller one.")
+    if not 0 < alpha < math.inf:
+        raise TuningError(f"The update's alpha must be above 0, not {alpha}.")
+
+
+def output_ranges(name: str, layer: nn.Linear, projections: Collection[Projection]) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of a layer's outputs that have an update of their own.
+
+    Args:
+        name: dotted, of the layer.
+        layer: itself.
+        projections: of the fused qkv layer, those that have one; empty: the layer as a whole has.
+    """
+    if not name.endswith(Layer.QKV.value) or not projections:
+        return ((0, layer.out_features),)
+    width = layer.out_features // len(Projection)
+    ordered = sorted(projections, key=lambda projection: projection.value)
+    return tuple((projection.value * width, (projection.value + 1) * width) for projection in ordered)
 
 
 class LowRank(nn.Module):
@@ -149,7 +168,8 @@ class Lora(Part):
         self.updates = nn.ModuleDict()
         for name in self.sites:
             layer = linear(sam, name)
-            made = (update(layer, outputs, config) for outputs in config.slices(name, layer))
+            ranges = output_ranges(name, layer, config.projections)
+            made = (update(layer, outputs, config) for outputs in ranges)
             self.updates[module_key(name)] = nn.ModuleList(made)
 
     def of(self, name: str) -> tuple[Update, ...]:

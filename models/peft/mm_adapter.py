@@ -26,7 +26,7 @@ from torch.nn import functional
 from ..sam_modules import Sam
 from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
 from .hooks import hook_output
-from .sites import Blocks, block_name
+from .sites import Blocks, block_name, device_of
 from .streams import STREAMS, Branch, Mixing, split
 
 _ALONE = 0.5
@@ -149,8 +149,7 @@ class MmAdapter(Part):
         self._blocks = Blocks(config.start, config.stop).of(sam)
         self.blocks = nn.ModuleDict()
         for index in self._blocks:
-            device = sam.image_encoder.blocks[index].norm2.weight.device
-            self.blocks[str(index)] = _BlockAdapter(config, config.widths(sam, index), device)
+            self.blocks[str(index)] = _BlockAdapter(config, config.widths(sam, index), device_of(sam))
 
     def mixing_shares(self) -> dict[int, tuple[float, float]]:
         """Return by block what each modality takes of its own, (l1, l2); empty without exchange."""

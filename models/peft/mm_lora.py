@@ -20,10 +20,10 @@ from torch import nn
 from torch.nn import functional
 
 from ..sam_modules import Sam
-from .contract import MethodConfig, Part, Plan, Scope, TuningError, Undo
+from .contract import MethodConfig, Part, Plan, Scope, Undo
 from .hooks import hook_output
-from .lora import LowRank, Projection
-from .sites import Blocks, Layer, block_name, linear
+from .lora import LowRank, Projection, check_rank, output_ranges
+from .sites import Blocks, Layer, block_name, device_of, linear
 from .streams import STREAMS, Branch, Mixing, split
 
 _LAYERS = (Layer.QKV, Layer.LIN1, Layer.LIN2)
@@ -61,9 +61,8 @@ class MmLoraConfig(MethodConfig):
         trainable = len(blocks) * STREAMS if self.exchange else 0
         for name in names:
             layer = linear(sam, name)
-            if not 1 <= self.rank <= min(layer.in_features, layer.out_features):
-                raise TuningError(f"LoRA's rank {self.rank} does not fit a layer of width {layer.in_features}.")
-            widths = (stop - start for start, stop in slices(name, layer))
+            check_rank(self.rank, self.alpha, layer)
+            widths = (stop - start for start, stop in output_ranges(name, layer, _TUNED))
             trainable += STREAMS * sum(self.rank * (layer.in_features + width) for width in widths)
         return Plan(names, (), trainable)
 
@@ -72,20 +71,14 @@ class MmLoraConfig(MethodConfig):
         return MmLora(self, sam)
 
 
-def slices(name: str, layer: nn.Linear) -> tuple[tuple[int, int], ...]:
-    """Return the ranges of a layer's outputs that have an update of their own: q and v, or all of it."""
-    if not name.endswith(Layer.QKV.value):
-        return ((0, layer.out_features),)
-    width = layer.out_features // len(Projection)
-    return tuple((projection.value * width, (projection.value + 1) * width) for projection in _TUNED)
-
-
 class _Update(nn.Module):
     """The updates of one layer for one modality."""
 
     def __init__(self, name: str, layer: nn.Linear, config: MmLoraConfig) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(LowRank(layer, outputs, config.rank) for outputs in slices(name, layer))
+        self.parts = nn.ModuleList(
+            LowRank(layer, outputs, config.rank) for outputs in output_ranges(name, layer, _TUNED)
+        )
         self._scale = config.alpha / config.rank
 
     def branch(self, x: torch.Tensor) -> Branch:
@@ -120,8 +113,7 @@ class _BlockLora(nn.Module):
         for layer in _LAYERS:
             name = f"{block_name(index)}.{layer.value}"
             self.layers[_key(layer)] = _Pair(name, linear(sam, name), config)
-        device = linear(sam, f"{block_name(index)}.{Layer.LIN1.value}").weight.device
-        self.mixing = Mixing(device) if config.exchange else None
+        self.mixing = Mixing(device_of(sam)) if config.exchange else None
 
     def add(self, layer: Layer, streams: int, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return a layer's output with the updates of its modalities added."""

@@ -79,6 +79,7 @@ def test_it_works_in_half_precision() -> None:
     assert (rough.float() - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
-def test_a_bottleneck_needs_a_width() -> None:
-    with pytest.raises(TuningError, match="at least 1"):
-        AdaptFormerConfig(bottleneck=0).plan(windowed_sam())
+@pytest.mark.parametrize("config", [AdaptFormerConfig(bottleneck=0), AdaptFormerConfig(scale=0.0)], ids=str)
+def test_a_bottleneck_needs_a_width_and_a_say(config: AdaptFormerConfig) -> None:
+    with pytest.raises(TuningError, match="at least 1, and a scale"):
+        config.plan(windowed_sam())

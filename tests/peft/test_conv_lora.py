@@ -232,9 +232,10 @@ def test_memory_can_be_counted_on_the_meta_device() -> None:
         ConvLoraConfig(balance=-1.0),
         ConvLoraConfig(rank=0),
         ConvLoraConfig(rank=33),
+        ConvLoraConfig(alpha=0.0),
     ],
     ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(config: ConvLoraConfig) -> None:
-    with pytest.raises(TuningError, match="Conv-LoRA"):
+    with pytest.raises(TuningError, match="Conv-LoRA|rank|alpha"):
         config.plan(windowed_sam())
