@@ -15,6 +15,7 @@ from ..progress import Progress
 from .cards import Outcome, card_of
 from .dataset import Dataset
 from .distil_hook import ExtraLoss
+from .distil_run import keeping, remember
 from .distributed import Group, joined
 from .encoding import Encoding
 from .estimate import estimate
@@ -44,7 +45,7 @@ def tune(
         settings: the run.
         models: gives the base, on the device to train on.
         progress: told about every step; asked between prompts whether to stop, which leaves a checkpoint.
-        added: makes a loss that is added to the task's, such as distillation.
+        added: makes a loss that is added to the task's; None: distillation where the settings ask for it.
         parted: parts the objects into those to learn from and those to measure on; None: by blocks of ground.
         group: the processes that train together; None: those that ``torchrun`` started, or this one alone.
 
@@ -72,10 +73,12 @@ def tune(
             folder,
             ready.key(),
             together,
-            None if added is None else added(ready),
+            keeping(ready, progress.check) if added is None else added(ready),
         )
         trainer.run(progress)
         trainer.finish()
+        if together.first:
+            remember(ready, progress.check)
         after = _measured(ready, tuned, progress, "Measuring the adapter") if together.first else None
         ready.adapter.detach()
         return _concluded(ready, trainer, before, after)

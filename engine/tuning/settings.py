@@ -137,6 +137,8 @@ class TuneSettings:
         folder: where the run's checkpoints and records go; None: beside the output, ``NAME.run``.
         command: the command line that started the run, for the records.
         notes: free text for the card.
+        keep_general: distil from the base on unlabelled ground, so that other objects are outlined as well as before.
+        previous: an adapter to go on with, protecting its task; None begins a separate one.
     """
 
     rasters: tuple[Path, ...]
@@ -160,6 +162,8 @@ class TuneSettings:
     folder: Path | None = None
     command: str = ""
     notes: str = ""
+    keep_general: bool = False
+    previous: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a run.
@@ -231,7 +235,7 @@ def _rebuilt(values: dict[str, JsonValue]) -> dict[str, Any]:
     bands = values.get("bands", Bands.RGB.value)
     found["bands"] = tuple(_list(bands)) if isinstance(bands, list) else Bands(str(bands))
     found["rgb"] = tuple(_list(values.get("rgb", [])))
-    for name in ("output", "second", "extent", "folder"):
+    for name in ("output", "second", "extent", "folder", "previous"):
         if values.get(name) is not None:
             found[name] = Path(str(values[name]))
     return found

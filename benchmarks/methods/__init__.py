@@ -1,0 +1,1 @@
+"""What ``benchmarks/methods.py`` measures: one module per question, and what they share."""

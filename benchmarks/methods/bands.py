@@ -1,0 +1,146 @@
+"""Question b: what are the bands besides red, green and blue worth, and which method takes them in best?
+
+Class maps from few labels: Landsat 7 (5 bands, class polygons), EnMAP (224 bands) and Sentinel-2 (10 bands).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from samtune.models.heads.semantic import SemanticConfig
+from samtune.models.peft.band_stem import BandStemConfig
+from samtune.models.peft.contract import MethodConfig
+from samtune.models.peft.lora import LoraConfig
+from samtune.models.peft.new_patch_embed import NewPatchEmbedConfig
+from samtune.models.peft.selective import BitFitConfig, FullConfig
+from samtune.models.peft.sites import EVERY_LAYER
+
+from .base import Arm, base, facts, new_adapter, trainable
+from .data import ENMAP, LANDSAT, SENTINEL, Bands, enmap, fingerprint, folder, landsat, sentinel
+from .maps import MapCrop, crops_of, measure, train
+from .promptable import Recipe
+from .record import Column, Report, Run
+
+RGB, STEM, LORA_ALL = "RGB, head only", "band stem", "all bands, LoRA r16"
+_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A set, and how it is used.
+
+    Attributes:
+        read: from the folder.
+        zoom: input pixels of a raster pixel.
+        taught: share of the groups that are learnt from.
+    """
+
+    read: Callable[[Path], Bands]
+    zoom: int
+    taught: float
+
+
+GROUNDS = (Ground(landsat, 4, 0.5), Ground(enmap, 4, 0.66), Ground(sentinel, 2, 0.25))
+
+
+def arms(channels: int, classes: int) -> tuple[Arm, ...]:
+    """Return what is compared, for a number of bands and classes; the head is the same for all."""
+    head = SemanticConfig(classes=classes)
+    wide = LoraConfig(rank=16, alpha=16.0, layers=EVERY_LAYER, projections=())
+    patch = NewPatchEmbedConfig(channels=channels)
+
+    def arm(name: str, rate: float, *configs: MethodConfig) -> Arm:
+        return Arm(name, (*configs, head), rate)
+
+    return (
+        arm(RGB, 3e-3),
+        arm("RGB, BitFit", 3e-3, BitFitConfig()),
+        arm("RGB, LoRA r16", 2e-3, wide),
+        arm("RGB, full", 3e-4, FullConfig()),
+        arm("all bands, new patch embedding", 3e-3, patch),
+        arm("all bands, BitFit", 3e-3, patch, BitFitConfig()),
+        arm(LORA_ALL, 2e-3, patch, wide),
+        arm(STEM, 3e-3, BandStemConfig(channels=channels)),
+    )
+
+
+def run(data: Path | None, *, quick: bool, command: str) -> Report:
+    """Measure.
+
+    Args:
+        data: folder with the three sets.
+        quick: few steps and seeds, and one set, to see that it runs.
+        command: for the report.
+    """
+    root = folder(data, LANDSAT, ENMAP, SENTINEL)
+    card, sam = base()
+    recipe = Recipe(steps=3 if quick else 80, crops=4)
+    seeds = (0,) if quick else (0, 1, 2)
+    grounds = [(ground, ground.read(root)) for ground in (GROUNDS[:1] if quick else GROUNDS)]
+    used = fingerprint([array for _, bands in grounds for array in (bands.values, bands.classes)])
+    about = {"command": command, "seeds": seeds, "steps": recipe.steps, "crops of a step": recipe.crops}
+    columns = [Column(f"{b.name}, {len(b.values)} bands: mIoU", b.name, "miou") for _, b in grounds]
+    report = Report(
+        "b. Bands: mean IoU of class maps on ground that was not learnt from", facts(card, about, used), columns
+    )
+    for ground, bands in grounds:
+        classes = int(bands.classes.max()) + 1
+        for seed in seeds:
+            taught, tested = parted(bands, ground.taught, seed)
+            learn, test = (crops_of(bands, side, zoom=ground.zoom) for side in (taught, tested))
+            for arm in arms(len(bands.values), classes):
+                adapter = new_adapter(sam, arm, seed)
+                shown = [replace(crop, bands=None) for crop in learn] if arm.name.startswith("RGB") else learn
+                cost = train(sam, adapter, shown, classes, replace(recipe, rate=arm.rate), seed)
+                found = measure(sam, adapter, _shown(test, arm), classes)
+                report.add(Run(arm.name, bands.name, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
+    report.findings = findings(report, [bands.name for _, bands in grounds])
+    return report
+
+
+def _shown(crops: Sequence[MapCrop], arm: Arm) -> list[MapCrop]:
+    return [replace(crop, bands=None) for crop in crops] if arm.name.startswith("RGB") else list(crops)
+
+
+def parted(ground: Bands, taught: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Part the groups at random so that, class by class, a share of those that have it is learnt from, at least one.
+
+    A class that only one group has is learnt and not measured.
+    """
+    rng = np.random.default_rng([seed, 0])
+    known = ground.classes >= 0
+    chosen: set[int] = set()
+    others: set[int] = set()
+    counts = {c: np.unique(ground.groups[known & (ground.classes == c)]) for c in np.unique(ground.classes[known])}
+    for members in sorted(counts.values(), key=len):
+        free = [int(group) for group in members if group not in chosen | others]
+        already = len(chosen & {int(group) for group in members})
+        wanted = max(1, round(taught * len(members))) - already
+        order = [free[index] for index in rng.permutation(len(free))]
+        chosen.update(order[: max(wanted, 0)])
+        others.update(order[max(wanted, 0) :])
+    return np.array(sorted(chosen)), np.array(sorted(others))
+
+
+def findings(report: Report, names: Sequence[str]) -> list[str]:
+    """Compare the band stem with the image alone and with LoRA, and their sizes."""
+    found = []
+    for name in names:
+        stem, rgb, lora = (report.mean(arm, name, "miou") for arm in (STEM, RGB, LORA_ALL))
+        sizes = {run.arm: run.trainable for run in report.runs if run.case == name}
+        share = sizes[STEM] / sizes[LORA_ALL]
+        found.append(f"{name}: band stem {stem:.3f}, RGB alone {rgb:.3f}; aim: above, {_verdict(stem > rgb)}.")
+        found.append(
+            f"{name}: band stem {stem:.3f}, LoRA r16 on all bands {lora:.3f}; aim: level (0.005), "
+            f"{_verdict(stem >= lora - 0.005)}; with {share:.2f} of its parameters; aim: at most 1/{_SHARE}, "
+            f"{_verdict(share <= 1 / _SHARE)}."
+        )
+    return found
+
+
+def _verdict(met: bool) -> str:  # noqa: FBT001 - nothing but a truth value put into words
+    return "met" if met else "not met"

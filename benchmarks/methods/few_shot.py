@@ -1,0 +1,133 @@
+"""Question a: what do a few outlined houses teach a promptable model, by which method?
+
+Houses of LEVIR-CD (0.5 m), which the model was never shown and finds hard. Images are parted, never the objects of one
+image; all arms see the same objects in the same order for the same number of steps.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from samtune.models.peft.adaptformer import AdaptFormerConfig
+from samtune.models.peft.conv_lora import ConvLoraConfig
+from samtune.models.peft.dora import DoraConfig
+from samtune.models.peft.gate_config import GateConfig
+from samtune.models.peft.hybrid import HybridConfig
+from samtune.models.peft.lora import LoraConfig
+from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
+from samtune.models.peft.sites import EVERY_LAYER
+
+from .base import Arm, base, facts, new_adapter, trainable
+from .data import LEVIR, Scene, change_objects, fingerprint, folder
+from .promptable import Recipe, measure, train
+from .record import Column, Report, Run
+
+FROZEN, FULL, GATE = "frozen", "full", "gate 0.3 %"
+SIZES = (5, 10, 20, 50)
+AIM = 0.85
+
+ARMS = (
+    Arm("decoder", (DecoderConfig(),), 3e-4),
+    Arm("BitFit", (BitFitConfig(),), 3e-3),
+    Arm("norms", (NormConfig(),), 3e-3),
+    Arm("LoRA r4 q, v", (LoraConfig(),), 3e-3),
+    Arm("LoRA r8 all layers", (LoraConfig(rank=8, alpha=8.0, layers=EVERY_LAYER),), 2e-3),
+    Arm("late LoRA r8", (LoraConfig(rank=8, alpha=8.0, layers=EVERY_LAYER, start=0.5),), 2e-3),
+    Arm("DoRA r4 q, v", (DoraConfig(),), 3e-3),
+    Arm("AdaptFormer", (AdaptFormerConfig(),), 2e-3),
+    Arm("Conv-LoRA", (ConvLoraConfig(),), 3e-3),
+    Arm(GATE, (GateConfig(),), 1e-3),
+    Arm("hybrid", (HybridConfig(),), 2e-3),
+    Arm("LoRA r4 + decoder", (LoraConfig(), DecoderConfig()), 3e-4),
+    Arm(FULL, (FullConfig(),), 2e-4),
+)
+
+
+def run(data: Path | None, *, quick: bool, command: str, arms: Sequence[Arm] = ARMS) -> Report:
+    """Measure.
+
+    Args:
+        data: folder with LEVIR's samples.
+        quick: few steps, objects and seeds, to see that it runs.
+        command: for the report.
+        arms: what is compared, besides the untuned model.
+    """
+    scenes = change_objects(folder(data, LEVIR), "LEVIR")
+    card, sam = base()
+    recipe = Recipe(steps=3 if quick else 40)
+    sizes, seeds = ((5,), (0,)) if quick else (SIZES, (0, 1, 2))
+    used = fingerprint([array for scene in scenes for array in (scene.image, scene.masks)])
+    about = {
+        "command": command,
+        "seeds": seeds,
+        "steps": recipe.steps,
+        "crops x objects": (recipe.crops, recipe.objects),
+    }
+    report = Report(
+        "a. Few-shot: mean IoU (1 click, 3 clicks, box) of houses that were not learnt from",
+        facts(card, about, used),
+        [Column(f"{size} objects", str(size), "iou") for size in sizes],
+    )
+    for seed in seeds:
+        train_scenes, test = parted(scenes, max(SIZES), seed)
+        test = test[:2] if quick else test
+        scores = measure(sam, None, test)
+        for size in sizes:
+            report.add(Run(FROZEN, str(size), seed, scores))
+            few = first_objects(train_scenes, size)
+            for arm in arms:
+                adapter = new_adapter(sam, arm, seed)
+                cost = train(sam, adapter, few, replace(recipe, rate=arm.rate), seed)
+                found = measure(sam, adapter, test)
+                report.add(Run(arm.name, str(size), seed, found, trainable(sam, arm), cost.seconds, cost.memory))
+    report.findings = findings(report, sizes)
+    return report
+
+
+def parted(scenes: Sequence[Scene], most: int, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """Part images at random: as many for training as hold ``most`` objects, the others for measuring."""
+    order = np.random.default_rng([seed, 0]).permutation(len(scenes))
+    chosen: list[Scene] = []
+    left = [scenes[index] for index in order]
+    while left and sum(len(scene.masks) for scene in chosen) < most:
+        chosen.append(left.pop(0))
+    return chosen, left
+
+
+def first_objects(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """Return scenes with the first ``count`` objects, in turns from every image, so that more contain fewer."""
+    kept: list[list[int]] = [[] for _ in scenes]
+    taken = 0
+    for place in range(max(len(scene.masks) for scene in scenes)):
+        for index, scene in enumerate(scenes):
+            if place < len(scene.masks) and taken < count:
+                kept[index].append(place)
+                taken += 1
+    return [replace(s, masks=s.masks[rows]) for s, rows in zip(scenes, kept, strict=True) if rows]
+
+
+def findings(report: Report, sizes: Sequence[int]) -> list[str]:
+    """Say how much of full fine-tuning's gain the gate reaches."""
+    found = []
+    for size in sizes:
+        case = str(size)
+        ends = [report.values(name, case, "iou") for name in (FROZEN, GATE, FULL)]
+        if not all(ends) or len({len(values) for values in ends}) > 1:
+            continue
+        frozen, gate, full = (statistics.fmean(values) for values in ends)
+        if full - frozen <= 0:
+            found.append(
+                f"{size} objects: full fine-tuning gains nothing ({full - frozen:+.3f}), so there is no ratio."
+            )
+            continue
+        ratio = (gate - frozen) / (full - frozen)
+        verdict = "met" if ratio >= AIM else "not met"
+        found.append(
+            f"{size} objects: (gate - frozen) / (full - frozen) = {gate - frozen:+.3f} / {full - frozen:+.3f} = "
+            f"{ratio:.2f}; aim >= {AIM}: {verdict}."
+        )
+    return found

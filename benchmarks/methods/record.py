@@ -1,0 +1,136 @@
+"""Figures of many runs: one line per run, tables of means and spreads, and both as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, or one measurement without training.
+
+    Attributes:
+        arm: what was compared.
+        case: under which conditions (number of objects, data set).
+        seed: of everything drawn.
+        scores: by name, 0 to 1.
+        trainable: numbers trained in the encoder and in what else is tuned, the head of a class map left out.
+        seconds: processor seconds of a training step, one thread.
+        memory: MiB of memory above what the process held before the first step; None where it cannot be told.
+    """
+
+    arm: str
+    case: str
+    seed: int
+    scores: dict[str, float]
+    trainable: int = 0
+    seconds: float = 0.0
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: head of the column.
+        case: which runs.
+        score: which of their scores.
+    """
+
+    title: str
+    case: str
+    score: str
+
+
+@dataclass
+class Report:
+    """The answer to one question.
+
+    Attributes:
+        question: in words.
+        facts: what the figures depend on: data and its hash, model, command, steps.
+        columns: of the table.
+        runs: all runs.
+        findings: sentences computed from the runs, such as whether an aim is met.
+    """
+
+    question: str
+    facts: dict[str, object]
+    columns: list[Column]
+    runs: list[Run] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+    def add(self, run: Run) -> None:
+        """Keep a run and show it, because a table takes minutes."""
+        self.runs.append(run)
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in run.scores.items())
+        print(f"  {run.case:24} {run.arm:28} seed {run.seed}  {scores}  ({run.seconds:.2f} s a step)", flush=True)
+
+    def values(self, arm: str, case: str, score: str) -> list[float]:
+        """Return a score of all seeds, in their order."""
+        found = [run for run in self.runs if run.arm == arm and run.case == case and score in run.scores]
+        return [run.scores[score] for run in sorted(found, key=lambda run: run.seed)]
+
+    def mean(self, arm: str, case: str, score: str) -> float:
+        """Return a score's mean over the seeds.
+
+        Raises:
+            ValueError: nothing was measured.
+        """
+        values = self.values(arm, case, score)
+        if not values:
+            raise ValueError(f"no run of {arm} in {case} has {score}")
+        return statistics.fmean(values)
+
+    def markdown(self) -> str:
+        """Return the table as Markdown: mean and, where there are several seeds, the standard deviation over them."""
+        arms = list(dict.fromkeys(run.arm for run in self.runs))
+        heads = ["arm", *(column.title for column in self.columns), "trained", "s a step", "MiB"]
+        lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+        for arm in arms:
+            cells = [_cell(self.values(arm, column.case, column.score)) for column in self.columns]
+            lines.append("| " + " | ".join([arm, *cells, *self._costs(arm)]) + " |")
+        return "\n".join(lines)
+
+    def _costs(self, arm: str) -> list[str]:
+        runs = [run for run in self.runs if run.arm == arm and run.trainable]
+        if not runs:
+            return ["", "", ""]
+        memory = [run.memory for run in runs if run.memory is not None]
+        trained = sorted({run.trainable for run in runs})
+        counts = f"{trained[0]:,}" if len(trained) == 1 else f"{trained[0]:,} to {trained[-1]:,}"
+        seconds = statistics.fmean(run.seconds for run in runs)
+        return [counts, f"{seconds:.2f}", f"{max(memory):.0f}" if memory else ""]
+
+    def publish(self, file: Path | None) -> None:
+        """Print everything, and write it as JSON."""
+        print(f"\n{self.question}\n")
+        for name, fact in self.facts.items():
+            print(f"  {name}: {fact}")
+        print(f"\n{self.markdown()}\n")
+        for finding in self.findings:
+            print(f"* {finding}")
+        if file is not None:
+            facts = {"machine": f"{platform.machine()}, {platform.system()}", **self.facts}
+            document = {
+                "question": self.question,
+                "facts": facts,
+                "columns": [asdict(column) for column in self.columns],
+                "findings": self.findings,
+                "runs": [asdict(run) for run in self.runs],
+            }
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = statistics.fmean(values)
+    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ± {statistics.stdev(values):.3f}"
