@@ -75,10 +75,10 @@ class Case:
 
 CONTROLS = (
     Case("decoder", DecoderConfig(), counts=(4_058_340,) * 3, rate=1e-3),
-    Case("bitfit", BitFitConfig(), counts=(82_944, 221_184, 368_640), rate=6e-2),
-    Case("norm", NormConfig(), counts=(36_864, 98_304, 163_840), rate=6e-2),
+    Case("bitfit", BitFitConfig(), counts=(82_944, 221_184, 368_640), rate=0.12),
+    Case("norm", NormConfig(), counts=(36_864, 98_304, 163_840), rate=0.12),
     Case("full", FullConfig(), counts=(89_670_912, 308_278_272, 637_026_048), rate=1e-3),
-    Case("lora", LoraConfig(), counts=(147_456, 393_216, 655_360), rate=1e-2),
+    Case("lora", LoraConfig(), counts=(147_456, 393_216, 655_360), rate=2e-2),
     Case("lora-whole", LoraConfig(rank=8, projections=()), counts=(294_912, 786_432, 1_310_720), rate=1e-2),
     Case(
         "lora-late",
@@ -86,7 +86,7 @@ CONTROLS = (
         rate=1e-2,
     ),
     Case("mask-mix", MaskMixConfig(), counts=(2,) * 3, rate=0.0),
-    Case("dora", DoraConfig(), counts=(165_888, 442_368, 737_280), rate=1e-2),
+    Case("dora", DoraConfig(), counts=(165_888, 442_368, 737_280), rate=2e-2),
     Case("dora-whole", DoraConfig(rank=2, projections=(), layers=EVERY_LAYER), rate=1e-2),
 )
 
@@ -97,8 +97,8 @@ HEADS = (
 )
 
 WITH_ADAPTERS: tuple[Case, ...] = (
-    Case("adaptformer", AdaptFormerConfig(), counts=(1_189_632, 3_171_840, 5_285_888), rate=1e-2),
-    Case("conv-lora", ConvLoraConfig(), still=("experts",), counts=(113_832, 301_392, 500_160), rate=1e-2),
+    Case("adaptformer", AdaptFormerConfig(), counts=(1_189_632, 3_171_840, 5_285_888), rate=2e-2),
+    Case("conv-lora", ConvLoraConfig(), still=("experts",), counts=(113_832, 301_392, 500_160), rate=2e-2),
     Case(
         "conv-lora-attention",
         ConvLoraConfig(rank=4, layers=ATTENTION, experts=(1, 2), start=0.5),
@@ -107,15 +107,15 @@ WITH_ADAPTERS: tuple[Case, ...] = (
     ),
     Case("hybrid", HybridConfig(), counts=(702_528, 1_865_856, 3_031_200), rate=1e-2),
     Case("hybrid-all", HybridConfig(dilated=True, adaptformer=True), rate=1e-2),
-    Case("gate", GateConfig(gate_rate=10.0), counts=(269_012, 924_834, 1_911_078), rate=1e-2),
+    Case("gate", GateConfig(gate_rate=10.0), counts=(269_012, 924_834, 1_911_078), rate=2e-2),
     Case("gate-scored", GateConfig(selection=Selection.SCORED, half=False), rate=1e-2),
 )
 """Adapters, gates and methods with several experts."""
 
 WITH_SIDE: tuple[Case, ...] = (
-    Case("band-stem", BandStemConfig(13), bands_of(13), counts=(127_776, 299_808, 455_456), rate=1e-2),
-    Case("patch-embed", NewPatchEmbedConfig(13), bands_of(13), counts=(2_555_904, 3_407_872, 4_259_840)),
-    Case("mm-adapter", MmAdapterConfig(), two_streams, counts=(3_578_136, 12_687_408, 26_388_544)),
+    Case("band-stem", BandStemConfig(13), bands_of(13), counts=(127_776, 299_808, 455_456), rate=4e-2),
+    Case("patch-embed", NewPatchEmbedConfig(13), bands_of(13), counts=(2_555_904, 3_407_872, 4_259_840), rate=6e-3),
+    Case("mm-adapter", MmAdapterConfig(), two_streams, counts=(3_578_136, 12_687_408, 26_388_544), rate=1e-2),
     Case("mm-adapter-wide", MmAdapterConfig(ratio=4), two_streams, counts=(14_201_880, 50_454_576, 105_062_464)),
     Case("adapter-per-stream", MmAdapterConfig(exchange=False), two_streams),
     Case("mm-lora", MmLoraConfig(), two_streams, counts=(1_032_216, 2_752_560, 4_587_584), rate=1e-2),

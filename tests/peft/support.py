@@ -125,6 +125,12 @@ def shake(adapter: Adapter, amount: float = 0.05, seed: int = 3) -> None:
             value.add_(amount * torch.randn(value.shape, generator=random))
 
 
+@cache
+def pristine() -> dict[str, torch.Tensor]:
+    """Return what ``tiny`` held when it was loaded."""
+    return snapshot(tiny())
+
+
 def snapshot(sam: Sam) -> dict[str, torch.Tensor]:
     """Return copies of all of a network's tensors."""
     return {name: value.detach().clone() for name, value in sam.state_dict().items()}
