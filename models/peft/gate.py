@@ -202,8 +202,10 @@ class Gate(Part):
             yield from replace_forward(layer, partial(self._linear, number, layer))
 
     def _begin_pass(self) -> None:
-        # Once per pass, and outside of what is computed again for the backward pass.
-        self._changes = None if self._bounds is None else self._by_layer(self._weighted())
+        # Once per pass, and outside of what is computed again for the backward pass. That may be an earlier pass's, so
+        # there is a graph while training even if this pass needs none.
+        with torch.set_grad_enabled(self.training or torch.is_grad_enabled()):
+            self._changes = None if self._bounds is None else self._by_layer(self._weighted())
 
     def _linear(self, number: int, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
         """Do what a layer does, with its changed weight."""

@@ -436,6 +436,18 @@ def test_computing_again_gives_the_same_gradients() -> None:
         assert torch.allclose(plain, again, atol=1e-7)
 
 
+def test_a_look_between_passes_does_not_disturb_what_is_computed_again() -> None:
+    adapter, part = made()
+    adapter.train()
+    adapter.attach(base())
+    adapter.begin_step(0.2)
+    value = encode(base().image_encoder, images(1), recompute=True).embedding.square().mean()
+    embed(base(), images(1))
+    value.backward()
+    adapter.detach()
+    assert part.delta.grad is not None
+
+
 def test_gradients_are_those_of_the_full_weights_at_the_chosen_places() -> None:
     adapter, part = made(dataclasses.replace(CONFIG, selection=Selection.SCORED))
     adapter.train()
