@@ -115,3 +115,7 @@ def test_the_model_answers_with_what_is_to_be_expected() -> None:
         found.append(model.decode(model.encode(image), point, label).iou)
     assert found[1] == pytest.approx(np.minimum(found[0].clip(0) * 2, 0.5), abs=1e-5)
     assert found[1].dtype == np.float32
+
+
+def test_the_shipped_table_is_in_use() -> None:
+    assert len(registry.card("tiny").expected_iou) > 2
