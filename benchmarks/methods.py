@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("question", choices=QUESTIONS)
     parser.add_argument("--data", type=Path, help="folder with the data, see benchmarks/README.md")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything: to see that it runs")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file; go on with what is in it")
+    parser.add_argument("--minutes", type=float, help="begin nothing new after so much processor time")
     args = parser.parse_args(argv)
     prepare()
     import torch
@@ -53,8 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"{_PACKAGE}.{QUESTIONS[args.question]}")
     words = ["python benchmarks/methods.py", args.question, *(["--data DATA"] if args.data else [])]
     command = " ".join([*words, *(["--quick"] if args.quick else [])])
-    report = module.run(args.data, quick=args.quick, command=command)
-    report.publish(args.json)
+    options = importlib.import_module(f"{_PACKAGE}.base").Options
+    report = module.run(options(args.data, args.quick, command, args.json, args.minutes))
+    report.publish()
     return 0
 
 

@@ -19,7 +19,7 @@ from samtune.models.peft.new_patch_embed import NewPatchEmbedConfig
 from samtune.models.peft.selective import BitFitConfig, FullConfig
 from samtune.models.peft.sites import EVERY_LAYER
 
-from .base import Arm, base, facts, new_adapter, trainable
+from .base import Arm, Options, base, facts, new_adapter, trainable
 from .data import ENMAP, LANDSAT, SENTINEL, Bands, enmap, fingerprint, folder, landsat, sentinel
 from .maps import MapCrop, crops_of, measure, train
 from .promptable import Recipe
@@ -68,37 +68,40 @@ def arms(channels: int, classes: int) -> tuple[Arm, ...]:
     )
 
 
-def run(data: Path | None, *, quick: bool, command: str) -> Report:
+def run(options: Options) -> Report:
     """Measure.
 
     Args:
-        data: folder with the three sets.
-        quick: few steps and seeds, and one set, to see that it runs.
-        command: for the report.
+        options: how the program was called; a quick run takes one of the sets.
     """
-    root = folder(data, LANDSAT, ENMAP, SENTINEL)
+    quick = options.quick
+    root = folder(options.data, LANDSAT, ENMAP, SENTINEL)
     card, sam = base()
     recipe = Recipe(steps=3 if quick else 80, crops=4)
     seeds = (0,) if quick else (0, 1, 2)
     grounds = [(ground, ground.read(root)) for ground in (GROUNDS[:1] if quick else GROUNDS)]
     used = fingerprint([array for _, bands in grounds for array in (bands.values, bands.classes)])
-    about = {"command": command, "seeds": seeds, "steps": recipe.steps, "crops of a step": recipe.crops}
-    columns = [Column(f"{b.name}, {len(b.values)} bands: mIoU", b.name, "miou") for _, b in grounds]
+    about = {"command": options.command, "seeds": seeds, "steps": recipe.steps, "crops of a step": recipe.crops}
     report = Report(
-        "b. Bands: mean IoU of class maps on ground that was not learnt from", facts(card, about, used), columns
+        "b. Bands: mean IoU of class maps on ground that was not learnt from",
+        facts(card, about, used),
+        [Column(f"{b.name}, {len(b.values)} bands: mIoU", b.name, "miou") for _, b in grounds],
+        file=options.json,
+        minutes=options.minutes,
     )
+    report.go_on()
     for ground, bands in grounds:
         classes = int(bands.classes.max()) + 1
         for seed in seeds:
             taught, tested = parted(bands, ground.taught, seed)
             learn, test = (crops_of(bands, side, zoom=ground.zoom) for side in (taught, tested))
             for arm in arms(len(bands.values), classes):
-                adapter = new_adapter(sam, arm, seed)
-                shown = [replace(crop, bands=None) for crop in learn] if arm.name.startswith("RGB") else learn
-                cost = train(sam, adapter, shown, classes, replace(recipe, rate=arm.rate), seed)
-                found = measure(sam, adapter, _shown(test, arm), classes)
-                report.add(Run(arm.name, bands.name, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
-    report.findings = findings(report, [bands.name for _, bands in grounds])
+                if report.needs(arm.name, bands.name, seed):
+                    adapter = new_adapter(sam, arm, seed)
+                    cost = train(sam, adapter, _shown(learn, arm), classes, replace(recipe, rate=arm.rate), seed)
+                    found = measure(sam, adapter, _shown(test, arm), classes)
+                    report.add(Run(arm.name, bands.name, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
+    report.conclude(lambda made: findings(made, [bands.name for _, bands in grounds]))
     return report
 
 

@@ -19,6 +19,25 @@ WEIGHTS = Path(__file__).resolve().parents[2] / "models" / "weights" / "tiny.saf
 
 
 @dataclass(frozen=True)
+class Options:
+    """How the program was called.
+
+    Attributes:
+        data: folder with the data, or None.
+        quick: a few steps of everything, to see that it runs.
+        command: for the report.
+        json: where the report goes, or None.
+        minutes: of processor time after which nothing new is begun, or None.
+    """
+
+    data: Path | None = None
+    quick: bool = False
+    command: str = ""
+    json: Path | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
 class Arm:
     """One of the things that are compared.
 

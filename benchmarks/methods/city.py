@@ -15,6 +15,8 @@ from scipy import ndimage
 CLASSES = ("street or yard", "roof", "grass", "tree")
 _GREY, _RED = (118, 116, 114), (150, 92, 78)
 _GRASS, _TREE = (96, 120, 70), (88, 114, 66)
+_RED_YARDS, _RED_ROOFS = 0.7, 0.25
+"""Streets are all grey; so about as much of what is paved is red as of what is a roof."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _paved(
     for _ in range(int(rng.integers(4, 8))):
         yard = _rectangle(classes.shape, rng)
         ground |= yard
-        red[yard] = rng.random() < 0.5
+        red[yard] = rng.random() < _RED_YARDS
     classes[ground], height[ground] = 0, 0.0
 
 
@@ -88,7 +90,7 @@ def _houses(
         house = _rectangle(classes.shape, rng)
         classes[house] = 1
         height[house] = rng.uniform(3, 9)
-        red[house] = rng.random() < 0.5
+        red[house] = rng.random() < _RED_ROOFS
 
 
 def _rectangle(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -103,7 +103,7 @@ def change_objects(data: Path, part: str, least: int = 60, greatest: int = 20_00
 def pictures(data: Path, part: str) -> list[NDArray[np.uint8]]:
     """Return the earlier images of LEVIR or DSIFN, (S, S, 3) uint8: ground that nobody labelled."""
     paths = sorted((data / LEVIR / f"samples_{part}" / "A").glob("*.png"))
-    return [io.imread(path)[..., :3].astype(np.uint8) for path in paths]
+    return [io.imread(path)[:SIDE, :SIDE, :3].astype(np.uint8) for path in paths]
 
 
 def nwpu_scenes(data: Path, part: str = "val", least: int = 100) -> list[Scene]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from samtune.models.peft.adaptformer import AdaptFormerConfig
@@ -21,13 +20,14 @@ from samtune.models.peft.lora import LoraConfig
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig, FullConfig, NormConfig
 from samtune.models.peft.sites import EVERY_LAYER
 
-from .base import Arm, base, facts, new_adapter, trainable
+from .base import Arm, Options, base, facts, new_adapter, trainable
 from .data import LEVIR, Scene, change_objects, fingerprint, folder
 from .promptable import Recipe, measure, train
 from .record import Column, Report, Run
 
 FROZEN, FULL, GATE = "frozen", "full", "gate 0.3 %"
 SIZES = (5, 10, 20, 50)
+_FIRST = 20
 AIM = 0.85
 
 ARMS = (
@@ -40,51 +40,49 @@ ARMS = (
     Arm("DoRA r4 q, v", (DoraConfig(),), 3e-3),
     Arm("AdaptFormer", (AdaptFormerConfig(),), 2e-3),
     Arm("Conv-LoRA", (ConvLoraConfig(),), 3e-3),
-    Arm(GATE, (GateConfig(),), 1e-3),
+    Arm(GATE, (GateConfig(),), 3e-3),
     Arm("hybrid", (HybridConfig(),), 2e-3),
     Arm("LoRA r4 + decoder", (LoraConfig(), DecoderConfig()), 3e-4),
-    Arm(FULL, (FullConfig(),), 2e-4),
+    Arm(FULL, (FullConfig(),), 6e-4),
 )
 
 
-def run(data: Path | None, *, quick: bool, command: str, arms: Sequence[Arm] = ARMS) -> Report:
-    """Measure.
+def run(options: Options) -> Report:
+    """Measure; the middle number of objects first.
 
     Args:
-        data: folder with LEVIR's samples.
-        quick: few steps, objects and seeds, to see that it runs.
-        command: for the report.
-        arms: what is compared, besides the untuned model.
+        options: how the program was called.
     """
-    scenes = change_objects(folder(data, LEVIR), "LEVIR")
+    quick = options.quick
+    scenes = change_objects(folder(options.data, LEVIR), "LEVIR")
     card, sam = base()
     recipe = Recipe(steps=3 if quick else 40)
     sizes, seeds = ((5,), (0,)) if quick else (SIZES, (0, 1, 2))
     used = fingerprint([array for scene in scenes for array in (scene.image, scene.masks)])
-    about = {
-        "command": command,
-        "seeds": seeds,
-        "steps": recipe.steps,
-        "crops x objects": (recipe.crops, recipe.objects),
-    }
+    shape = (recipe.crops, recipe.objects)
+    about = {"command": options.command, "seeds": seeds, "steps": recipe.steps, "crops x objects": shape}
     report = Report(
         "a. Few-shot: mean IoU (1 click, 3 clicks, box) of houses that were not learnt from",
         facts(card, about, used),
         [Column(f"{size} objects", str(size), "iou") for size in sizes],
+        file=options.json,
+        minutes=options.minutes,
     )
-    for seed in seeds:
-        train_scenes, test = parted(scenes, max(SIZES), seed)
-        test = test[:2] if quick else test
-        scores = measure(sam, None, test)
-        for size in sizes:
-            report.add(Run(FROZEN, str(size), seed, scores))
-            few = first_objects(train_scenes, size)
-            for arm in arms:
-                adapter = new_adapter(sam, arm, seed)
-                cost = train(sam, adapter, few, replace(recipe, rate=arm.rate), seed)
-                found = measure(sam, adapter, test)
-                report.add(Run(arm.name, str(size), seed, found, trainable(sam, arm), cost.seconds, cost.memory))
-    report.findings = findings(report, sizes)
+    report.go_on()
+    for size in sorted(sizes, key=lambda size: size != _FIRST):
+        for seed in seeds:
+            learn, test = parted(scenes, max(SIZES), seed)
+            test = test[:2] if quick else test
+            if report.needs(FROZEN, str(size), seed):
+                report.add(Run(FROZEN, str(size), seed, measure(sam, None, test)))
+            few = first_objects(learn, size)
+            for arm in ARMS:
+                if report.needs(arm.name, str(size), seed):
+                    adapter = new_adapter(sam, arm, seed)
+                    cost = train(sam, adapter, few, replace(recipe, rate=arm.rate), seed)
+                    found = measure(sam, adapter, test)
+                    report.add(Run(arm.name, str(size), seed, found, trainable(sam, arm), cost.seconds, cost.memory))
+    report.conclude(lambda made: findings(made, sizes))
     return report
 
 

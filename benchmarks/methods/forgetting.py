@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from samtune.engine.tuning.distil import Distiller
@@ -16,7 +15,7 @@ from samtune.engine.tuning.distil_streams import Unlabelled
 from samtune.models.peft.lora import LoraConfig
 from samtune.models.peft.selective import DecoderConfig, FullConfig
 
-from .base import Arm, base, facts, new_adapter, trainable
+from .base import Arm, Options, base, facts, new_adapter, trainable
 from .data import (
     LEVIR,
     NWPU,
@@ -40,56 +39,60 @@ ARMS = (
     Arm("decoder", (DecoderConfig(),), 3e-4),
     Arm("LoRA r4 q, v", (LoraConfig(),), 3e-3),
     Arm("LoRA r4 + decoder", (LoraConfig(), DecoderConfig()), 3e-4),
-    Arm("full", (FullConfig(),), 2e-4),
+    Arm("full", (FullConfig(),), 6e-4),
 )
 
 
-def run(data: Path | None, *, quick: bool, command: str) -> Report:
+def run(options: Options) -> Report:
     """Measure.
 
     Args:
-        data: folder with LEVIR's samples, NWPU VHR-10 and the water bodies.
-        quick: few steps and seeds, to see that it runs.
-        command: for the report.
+        options: how the program was called.
     """
-    root = folder(data, LEVIR, NWPU, WATER)
+    quick = options.quick
+    root = folder(options.data, LEVIR, NWPU, WATER)
     card, sam = base()
-    recipe = Recipe(steps=3 if quick else 60)
+    recipe = Recipe(steps=3 if quick else 40)
     seeds = (0,) if quick else (0, 1, 2)
     houses = change_objects(root, "LEVIR")
-    others = _some(nwpu_scenes(root), 2 if quick else 24)
-    water = water_scenes(root, 2 if quick else 16, np.random.default_rng(0))
+    others = _some(nwpu_scenes(root), 2 if quick else 20)
+    water = water_scenes(root, 2 if quick else 12, np.random.default_rng(0))
     ground = pictures(root, "LEVIR")
     used = fingerprint([a for s in (*houses, *others, *water) for a in (s.image, s.masks)] + ground)
-    about = {"command": command, "seeds": seeds, "steps": recipe.steps, "objects": OBJECTS, "unlabelled": len(ground)}
+    about = {"command": options.command, "seeds": seeds, "steps": recipe.steps, "objects": OBJECTS}
     report = Report(
         "d. Forgetting: mean IoU (1 click, 3 clicks, box) before and after tuning for houses",
-        facts(card, about, used),
+        facts(card, {**about, "unlabelled crops": len(ground)}, used),
         [
             Column("houses (tuned for)", TARGET, "iou"),
             Column("NWPU: 10 classes", OTHERS, "iou"),
             Column("water, Sentinel-2", WATERS, "iou"),
         ],
+        file=options.json,
+        minutes=options.minutes,
     )
+    report.go_on()
     tiles = [Unlabelled(normalised(image[None])[0]) for image in ground]
     elsewhere = ((OTHERS, others), (WATERS, water))
-    unchanged = [(case, measure(sam, None, scenes)) for case, scenes in elsewhere]
     for seed in seeds:
         learn, test = parted(houses, OBJECTS, seed)
-        test = test[:2] if quick else test
-        for case, scores in ((TARGET, measure(sam, None, test)), *unchanged):
-            report.add(Run("before", case, seed, scores))
+        cases = ((TARGET, test[:2] if quick else test), *elsewhere)
+        few = first_objects(learn, OBJECTS)
+        for case, scenes in cases:
+            if report.needs("before", case, seed):
+                report.add(Run("before", case, seed, measure(sam, None, scenes)))
         for arm in ARMS:
             for keep in (False, True):
+                name = f"{arm.name}, distilled" if keep else arm.name
+                if not report.needs(name, WATERS, seed):
+                    continue
                 adapter = new_adapter(sam, arm, seed)
                 extra = Distiller(sam, adapter, tiles) if keep else None
-                few = first_objects(learn, OBJECTS)
                 cost = train(sam, adapter, few, replace(recipe, rate=arm.rate), seed, extra)
-                name = f"{arm.name}, distilled" if keep else arm.name
-                for case, scenes in ((TARGET, test), *elsewhere):
-                    found = measure(sam, adapter, scenes)
+                made = [(case, measure(sam, adapter, scenes)) for case, scenes in cases]
+                for case, found in made:
                     report.add(Run(name, case, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
-    report.findings = findings(report)
+    report.conclude(findings)
     return report
 
 

@@ -7,7 +7,6 @@ Sentinel-2 with its near infrared, red edge and short-wave infrared.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from samtune.models.heads.mfnet import MfnetHeadConfig
@@ -18,7 +17,7 @@ from samtune.models.peft.mm_lora import MmLoraConfig
 from samtune.models.peft.sites import Layer
 
 from .bands import parted
-from .base import Arm, base, facts, new_adapter, trainable
+from .base import Arm, Options, base, facts, new_adapter, trainable
 from .city import CLASSES, Town, make_town
 from .data import SENTINEL, Bands, fingerprint, folder, sentinel
 from .maps import SIDE, MapCrop, crops_of, measure, train
@@ -74,40 +73,43 @@ def _name(name: str, *, fusion: bool) -> str:
     return name if fusion else f"{name}, no fusion module"
 
 
-def run(data: Path | None, *, quick: bool, command: str) -> Report:
+def run(options: Options) -> Report:
     """Measure. The city needs no data; without a folder it is all that is measured.
 
     Args:
-        data: folder with the Sentinel-2 tiles, or None.
-        quick: few steps and seeds, to see that it runs.
-        command: for the report.
+        options: how the program was called.
     """
+    quick = options.quick
     card, sam = base()
     recipe = Recipe(steps=3 if quick else 60, crops=2)
     seeds = (0,) if quick else (0, 1, 2)
     towns = [make_town(np.random.default_rng([_CITY_SEED, number])) for number in range(2 * _TOWNS * len(seeds))]
-    pair = None if data is None else sentinel(folder(data, SENTINEL))
+    pair = None if options.data is None else sentinel(folder(options.data, SENTINEL))
     arrays = [array for town in towns for array in (town.image, town.height)]
     used = fingerprint(arrays if pair is None else [*arrays, pair.values, pair.classes])
-    about = {"command": command, "seeds": seeds, "steps": recipe.steps, "crops of a step": recipe.crops}
+    about = {"command": options.command, "seeds": seeds, "steps": recipe.steps, "crops of a step": recipe.crops}
     cases = [CITY] if pair is None else [CITY, PAIR]
     report = Report(
         "c. Two modalities: mean IoU of class maps on ground that was not learnt from",
         facts(card, {**about, "city": f"made up from seed {_CITY_SEED}, classes {', '.join(CLASSES)}"}, used),
         [Column(f"{case}: mIoU", case, "miou") for case in cases],
+        file=options.json,
+        minutes=options.minutes,
     )
-    for case in cases:
-        for seed in seeds:
-            learn, test = _sides(towns, seed) if pair is None or case == CITY else _halves(pair, seed)
-            classes = len(CLASSES) if pair is None or case == CITY else int(pair.classes.max()) + 1
-            chosen = arms(classes, fusion=True) + (arms(classes, fusion=False) if case == CITY else ())
-            for arm in chosen:
-                two = arm.name.startswith("both")
-                adapter = new_adapter(sam, arm, seed)
-                cost = train(sam, adapter, learn, classes, replace(recipe, rate=arm.rate), seed, two=two)
-                found = measure(sam, adapter, test, classes, two=two)
-                report.add(Run(arm.name, case, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
-    report.findings = [text for case in cases for text in findings(report, case)]
+    report.go_on()
+    for seed in seeds:
+        for case in cases:
+            city = pair is None or case == CITY
+            learn, test = _sides(towns, seed) if city else _halves(pair, seed)
+            classes = len(CLASSES) if city else int(pair.classes.max()) + 1
+            for arm in arms(classes, fusion=True) + (arms(classes, fusion=False) if case == CITY else ()):
+                if report.needs(arm.name, case, seed):
+                    two = arm.name.startswith("both")
+                    adapter = new_adapter(sam, arm, seed)
+                    cost = train(sam, adapter, learn, classes, replace(recipe, rate=arm.rate), seed, two=two)
+                    found = measure(sam, adapter, test, classes, two=two)
+                    report.add(Run(arm.name, case, seed, found, trainable(sam, arm), cost.seconds, cost.memory))
+    report.conclude(lambda made: [text for case in cases for text in findings(made, case)])
     return report
 
 

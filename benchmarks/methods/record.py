@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,9 @@ class Report:
         columns: of the table.
         runs: all runs.
         findings: sentences computed from the runs, such as whether an aim is met.
+        file: where all is written after every run; what is there from the same facts is not run again. None for
+            nowhere.
+        minutes: of processor time after which nothing new is begun; None for no limit.
     """
 
     question: str
@@ -65,10 +69,35 @@ class Report:
     columns: list[Column]
     runs: list[Run] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    file: Path | None = None
+    minutes: float | None = None
+
+    def go_on(self) -> None:
+        """Take over the runs of an earlier call that was stopped, if it was about the same."""
+        if self.file is None or not self.file.is_file():
+            return
+        document = json.loads(self.file.read_text(encoding="utf-8"))
+        if document["facts"] == self._facts():
+            self.runs = [Run(**run) for run in document["runs"]]
+            print(f"Going on after {len(self.runs)} runs of {self.file}.")
+
+    def needs(self, arm: str, case: str, seed: int) -> bool:
+        """Say whether a run is still to be made, and there is time for it."""
+        if any((run.arm, run.case, run.seed) == (arm, case, seed) for run in self.runs):
+            return False
+        return self.minutes is None or time.process_time() < 60 * self.minutes
+
+    def conclude(self, find: Callable[[Report], list[str]]) -> None:
+        """Put the runs into words, as far as they are there."""
+        try:
+            self.findings = find(self)
+        except ValueError as missing:
+            self.findings = [f"Not all runs were made: {missing}."]
 
     def add(self, run: Run) -> None:
-        """Keep a run and show it, because a table takes minutes."""
+        """Keep a run, show it, and write it down, because a table takes minutes."""
         self.runs.append(run)
+        self.write()
         scores = ", ".join(f"{name} {value:.3f}" for name, value in run.scores.items())
         print(f"  {run.case:24} {run.arm:28} seed {run.seed}  {scores}  ({run.seconds:.2f} s a step)", flush=True)
 
@@ -108,7 +137,7 @@ class Report:
         seconds = statistics.fmean(run.seconds for run in runs)
         return [counts, f"{seconds:.2f}", f"{max(memory):.0f}" if memory else ""]
 
-    def publish(self, file: Path | None) -> None:
+    def publish(self) -> None:
         """Print everything, and write it as JSON."""
         print(f"\n{self.question}\n")
         for name, fact in self.facts.items():
@@ -116,17 +145,28 @@ class Report:
         print(f"\n{self.markdown()}\n")
         for finding in self.findings:
             print(f"* {finding}")
-        if file is not None:
-            facts = {"machine": f"{platform.machine()}, {platform.system()}", **self.facts}
-            document = {
-                "question": self.question,
-                "facts": facts,
-                "columns": [asdict(column) for column in self.columns],
-                "findings": self.findings,
-                "runs": [asdict(run) for run in self.runs],
-            }
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+        self.write()
+
+    def write(self) -> None:
+        """Write everything as JSON."""
+        if self.file is None:
+            return
+        document = {
+            "question": self.question,
+            "facts": self._facts(),
+            "columns": [asdict(column) for column in self.columns],
+            "findings": self.findings,
+            "runs": [asdict(run) for run in self.runs],
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(".part")
+        partial.write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
+        partial.replace(self.file)
+
+    def _facts(self) -> dict[str, object]:
+        """Return the facts as they are after a way through JSON."""
+        plain: dict[str, object] = json.loads(json.dumps(self.facts, default=str))
+        return {"machine": f"{platform.machine()}, {platform.system()}", **plain}
 
 
 def _cell(values: Sequence[float]) -> str:
