@@ -237,5 +237,5 @@ def test_memory_can_be_counted_on_the_meta_device() -> None:
     ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(config: ConvLoraConfig) -> None:
-    with pytest.raises(TuningError, match="Conv-LoRA|rank|alpha"):
+    with pytest.raises(TuningError, match=r"Conv-LoRA|rank|alpha"):
         config.plan(windowed_sam())
