@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
-from ..models.errors import TuningError
+from ..models.errors import RasterError, TuningError
 from ..models.peft.adapter_card import AdapterCard
 from ..models.peft.band_inputs import raster_bands, to_channels
 from ..models.peft.card_records import SecondRecord
@@ -199,12 +199,18 @@ class FurtherInputs:
         Args:
             source: the raster in use.
             crop: of it.
+
+        Raises:
+            RasterError: a file is gone or damaged, or the second raster has no data there.
         """
         bands = None
         if self._dataset is not None:
             bands = to_channels(read_crop(self._dataset, self._numbers, crop), self._records)
         if self._second is not None:
-            return SidePixels(bands, *self._second.read(source, crop))
+            picture, valid = self._second.read(source, crop)
+            if not valid.any():
+                raise RasterError("The second raster has no data here. Give one of the same ground.")
+            return SidePixels(bands, picture, valid)
         return None if bands is None else SidePixels(bands)
 
 

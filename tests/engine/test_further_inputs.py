@@ -122,6 +122,16 @@ def test_what_an_adapter_needs_must_be_there(
     source.close()
 
 
+def test_a_second_raster_of_other_ground_is_refused(raster: Path, tmp_path: Path, model: PromptableModel) -> None:
+    elsewhere = write(tmp_path / "dsm.tif", np.ones((1, 9, 9), np.uint8), transform=Affine.translation(9e4, 0.0))
+    opened = FurtherInputs(card_for(model.card, inputs=InputRecord(second=SECOND)), str(raster), str(elsewhere))
+    source = RasterSource(RasterSpec(str(raster)))
+    with pytest.raises(RasterError, match="no data here"):
+        opened.read(source, Crop(0, 64, 0, 0))
+    opened.close()
+    source.close()
+
+
 def test_what_was_opened_is_kept_until_it_changes(raster: Path, height: Path, model: PromptableModel) -> None:
     card = card_for(model.card, inputs=InputRecord(bands=BANDS, second=SECOND))
     other = card_for(model.card, inputs=InputRecord(bands=BANDS[:2], second=SECOND))
