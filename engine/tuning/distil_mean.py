@@ -36,7 +36,7 @@ class RunningMean:
         """Move the mean towards the adapter as it is now."""
         decay = min(self._decay, (1 + step) / (10 + step))
         now, mean = adapter.state_dict(), self.adapter.state_dict()
-        if _form(now) != _form(mean):  # a method has changed its form, as the gate does when it is hardened
+        if not _of_one_form(now, mean):  # a method has changed its form, as the gate does when it is hardened
             self._take_over(now)
             return
         with torch.no_grad():
@@ -55,5 +55,11 @@ class RunningMean:
         self.adapter.eval().requires_grad_(requires_grad=False)
 
 
-def _form(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (value.shape, value.dtype) for name, value in tensors.items()}
+def _of_one_form(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Say whether two sets of tensors differ in numbers alone: names, shapes, types and choices are the same."""
+    return first.keys() == second.keys() and all(
+        value.shape == second[name].shape
+        and value.dtype == second[name].dtype
+        and (value.dtype is not torch.bool or torch.equal(value, second[name]))
+        for name, value in first.items()
+    )

@@ -21,11 +21,14 @@ from samtune.engine.tuning.distil_mean import RunningMean
 from samtune.engine.tuning.distil_streams import Prompts, Unlabelled, answer, confident_boxes, grid_prompts, instead
 from samtune.models import registry
 from samtune.models.distillation import DistillationConfig
+from samtune.models.encoder import encode
 from samtune.models.errors import SamTuneError
 from samtune.models.loading import load
 from samtune.models.losses import dice, true_iou
 from samtune.models.peft.adapter import Adapter, freeze
 from samtune.models.peft.contract import MethodConfig
+from samtune.models.peft.gate import Gate
+from samtune.models.peft.gate_config import GateConfig
 from samtune.models.peft.lora import LoraConfig
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig
 from samtune.models.sam_modules import Sam
@@ -244,6 +247,24 @@ def test_the_running_mean_follows_slowly(sam: Sam) -> None:
     quick.update(adapter, step=0)  # a tenth at the start, whatever the decay
     name, value = next(iter(quick.adapter.state_dict().items()))
     assert float((value - adapter.state_dict()[name]).abs().max()) < 0.6
+
+
+def test_the_running_mean_hardens_with_the_gate(sam: Sam) -> None:
+    adapter = Adapter(sam, [GateConfig()])
+    part = adapter.parts["gate"]
+    assert isinstance(part, Gate)
+    image = torch.randn(1, 3, 64, 64)
+    adapter.calibrate(sam, [lambda: encode(sam.image_encoder, image).embedding.square().mean()])
+    mean = RunningMean(sam, adapter, decay=0.9)
+    moved(adapter, 1.0)
+    mean.update(adapter, step=1000)
+    part.harden()
+    mean.update(adapter, step=1001)
+    twin = mean.adapter.parts["gate"]
+    assert isinstance(twin, Gate)
+    assert twin.expected_open() == part.expected_open() < len(part.index) / 2
+    for name, weight in part.merged(sam).items():
+        assert torch.equal(twin.merged(sam)[name], weight), "the kept ones, and no others"
 
 
 def test_making_a_mean_leaves_the_random_numbers_and_the_attachment_alone(sam: Sam) -> None:
