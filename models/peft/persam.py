@@ -35,7 +35,7 @@ OUT = -20.0
 class MaskMixConfig(MethodConfig):
     """Mixing of the three masks; there is nothing to set."""
 
-    method: ClassVar[str] = "mask-mix"
+    method: ClassVar[str] = "mask_mix"
     scope: ClassVar[Scope] = Scope.DECODER
 
     def plan(self, sam: Sam) -> Plan:

@@ -25,8 +25,8 @@ def names(given: Situation) -> list[str]:
 @pytest.mark.parametrize(
     ("objects", "cheap", "expected"),
     [
-        (1, True, ["mask-mix"]),
-        (4, False, ["mask-mix"]),
+        (1, True, ["mask_mix"]),
+        (4, False, ["mask_mix"]),
         (5, True, ["decoder"]),
         (15, True, ["decoder"]),
         (16, True, ["lora", "decoder"]),

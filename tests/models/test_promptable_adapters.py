@@ -120,7 +120,7 @@ def test_mixed_masks_take_the_place_of_the_models_choice(model: PromptableModel,
     with model.using(adapter):
         assert same(click(model, embedding), answer), "untrained it chooses as the model does"
     with torch.no_grad():
-        adapter.parts["mask-mix"].get_parameter("shift").copy_(torch.tensor([2 / 3, -1 / 3]))
+        adapter.parts["mask_mix"].get_parameter("shift").copy_(torch.tensor([2 / 3, -1 / 3]))
     with model.using(None), model.using(adapter):
         mixed = click(model, embedding)
     best = int(answer.iou.argmax())

@@ -85,7 +85,7 @@ CONTROLS = (
         LoraConfig(rank=4, alpha=8.0, layers=EVERY_LAYER, projections=(Projection.Q,), start=0.5),
         rate=1e-2,
     ),
-    Case("mask-mix", MaskMixConfig(), counts=(2,) * 3, rate=0.0),
+    Case("mask_mix", MaskMixConfig(), counts=(2,) * 3, rate=0.0),
     Case("dora", DoraConfig(), counts=(165_888, 442_368, 737_280), rate=2e-2),
     Case("dora-whole", DoraConfig(rank=2, projections=(), layers=EVERY_LAYER), rate=1e-2),
 )
