@@ -122,6 +122,7 @@ def test_every_option_reaches_the_trainer(trainer: Trainer, data: list[str], tmp
         *("--class-field", "kind", "--layer", "drawn", "--where", "kind = 'kind 1'", "--extent", extent),
         *("--bands", "1,1,1", "--further", "1", "--index", "ndvi=1,2", "--second", second, "--level", 1),
         *("--least", 9, "--hold-out", 0.3, "--head", "instances", "--method", "late-lora", "--set", "lora.rank=2"),
+        *("--keep-general", "--previous", data[0]),
         *("--set", "schedule.rate=0.001", "--steps", 20, "--seed", 5, "--note", "By hand.", "--folder", tmp_path / "r"),
     ]
     assert tune([data[0], *data], tmp_path / "a.safetensors", *options) == 0
@@ -134,6 +135,7 @@ def test_every_option_reaches_the_trainer(trainer: Trainer, data: list[str], tmp
     assert (one.task, one.methods) == (Task.INSTANCES, (LoraConfig(rank=2, start=0.5),))
     assert (one.schedule.steps, one.schedule.rate, one.seed, one.hold_out) == (20, 0.001, 5, 0.3)
     assert (one.notes, one.work_folder) == ("By hand.", tmp_path / "r")
+    assert (one.keep_general, one.previous) == (True, Path(data[0]))
     assert one.command.startswith("samtune ")
 
 
@@ -245,6 +247,7 @@ def wrong(data: list[str], tmp_path: Path) -> list[tuple[list[str], list[str], s
         ([data[0], str(tmp_path / "none.gpkg")], [], "There is no file"),
         ([str(tmp_path / "none.tif"), data[1]], [], "There is no file"),
         (data, ["--second", str(tmp_path / "none.tif")], "There is no file"),
+        (data, ["--previous", str(tmp_path / "none.safetensors")], "There is no file"),
         (data, ["--json", str(tmp_path / "none" / "r.json")], "no folder"),
         (data, ["--bands", "red"], "no list of band numbers"),
         (data, ["--further", "1;2"], "no list of band numbers"),
@@ -256,7 +259,7 @@ def wrong(data: list[str], tmp_path: Path) -> list[tuple[list[str], list[str], s
     ]
 
 
-@pytest.mark.parametrize("case", range(11))
+@pytest.mark.parametrize("case", range(12))
 def test_what_is_wrong_stops_with_one_line_before_anything_is_done(
     trainer: Trainer, data: list[str], tmp_path: Path, case: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
