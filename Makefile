@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 QGIS_PY := /usr/bin/python3
 VERSION := $(shell sed -n 's/^version=//p' metadata.txt)
-PURE_PLUGIN := child engine_errors engine_process environment environment_builder environment_plan latest_request pending
+PURE_PLUGIN := adapter_files child engine_errors engine_process environment environment_builder environment_plan latest_request pending
 # Extra arguments for pytest or the demo, for instance: make test-engine ARGS="-x -q"
 ARGS ?=
 # Which tests: make test-engine TESTS=tests/repo

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from ..models.errors import ProtocolError
 from .messages import (
+    AddAdapterParams,
+    CheckAdapterParams,
     Done,
     DownloadParams,
     EngineInfo,
@@ -51,6 +53,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     progress.check()
     progress.report(0.6, "Loading the raster library")
     from .about import Places, engine_info
+    from .adapter_requests import AdapterRequests
+    from .adapters import AdapterService
     from .device import apply_threads, choose
     from .model_service import ModelService
     from .paths import chosen, default_folders
@@ -65,7 +69,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     places = Places(chosen(settings.models_dir, folders.models), chosen(settings.store_dir, folders.store), log_file)
     models = ModelService(places.models, device)
     store = open_store(settings.store_dir, folders.store, settings.store_bytes)
-    segmenter = Segmenter(models, store)
+    loaded = AdapterService()
+    segmenter = Segmenter(models, store, loaded)
+    adapters = AdapterRequests(models, loaded, segmenter.open)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -92,6 +98,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.PREPARE: _typed(PrepareParams, segmenter.prepare),
         Method.SEGMENT: _typed(SegmentParams, segmenter.segment),
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
+        Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
+        Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
     }
 
 

@@ -53,6 +53,8 @@ class Method(str, Enum):
     PREPARE = "crop/prepare"
     SEGMENT = "segment"
     CLEAR_STORE = "store/clear"
+    CHECK_ADAPTER = "adapters/check"
+    ADD_ADAPTER = "adapters/add"
     CANCEL = "$/cancelRequest"
     PROGRESS = "$/progress"
     HEARTBEAT = "$/heartbeat"
@@ -363,6 +365,35 @@ class PrepareResult:
 
 
 @dataclass(frozen=True)
+class CheckAdapterParams:
+    """Ask whether an adapter can be used on a raster, with :class:`SegmentParams`'s fields; loads it for that."""
+
+    path: str
+    model: str
+    raster: RasterSpec
+    level: int
+    second: str = ""
+
+
+@dataclass(frozen=True)
+class AddAdapterParams:
+    """Copy an adapter file into a folder of adapters, if it is one that fits the model."""
+
+    path: str
+    model: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class AdapterReport:
+    """An adapter that can be used: its name and file, and what speaks against using it here, as sentences."""
+
+    name: str
+    path: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Progress:
     """Payload of ``$/progress``.
 
@@ -437,6 +468,8 @@ REQUESTS: dict[Method, RequestType] = {
     Method.PREPARE: RequestType(PrepareParams, PrepareResult, DeadlineClass.LONG),
     Method.SEGMENT: RequestType(SegmentParams, SegmentResult, DeadlineClass.LONG),
     Method.CLEAR_STORE: RequestType(NoParams, Done, DeadlineClass.LONG),
+    Method.CHECK_ADAPTER: RequestType(CheckAdapterParams, AdapterReport, DeadlineClass.LONG),
+    Method.ADD_ADAPTER: RequestType(AddAdapterParams, AdapterReport, DeadlineClass.LONG),
 }
 
 

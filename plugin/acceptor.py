@@ -119,4 +119,5 @@ class Acceptor(QObject):
             raster=raster_name(outline.sent.raster.uri),
             bands=outline.sent.raster.bands,
             class_value=session.class_value,
+            adapter=outline.result.adapter,
         )

@@ -55,6 +55,7 @@ class ClickController(QObject):
         session.source_changed.connect(self.open_raster)
         session.style_changed.connect(self._on_style_changed)
         session.model_changed.connect(self._on_model_changed)
+        session.adapters.changed.connect(self._on_model_changed)
         session.level_changed.connect(self._on_level_changed)
 
     def set_accept(self, accept: Accept) -> None:
@@ -284,7 +285,7 @@ class ClickController(QObject):
 
     def _to_raster(self, point: QgsPointXY) -> QgsPointXY | None:
         layer = self._session.layer
-        problem = self._session.layer_problem
+        problem = self._session.layer_problem or self._session.adapters.problem
         if layer is None or problem:
             text = problem or self.tr("Choose a raster layer in the SamTune panel first.")
             self._session.notify(NoticeLevel.INFO, text)

@@ -41,6 +41,7 @@ def diagnostics_text(
         f"interpreter {settings.engine_interpreter.value() or 'managed by the plugin'}, "
         f"mirror {'set' if settings.download_mirror.value() else 'none'}",
         *_raster_lines(session),
+        *_adapter_lines(session),
         *[f"model {model.name}: {'present' if model.present else 'missing'}" for model in session.models],
         "engine log:",
         *log_tail.splitlines()[-LAST_LOG_LINES:],
@@ -83,6 +84,13 @@ def _raster_lines(session: Session) -> list[str]:
         f"bands {raster.spec.bands}, stretch {raster.spec.stretch}",
         *raster.notes,
     ]
+
+
+def _adapter_lines(session: Session) -> list[str]:
+    state = session.adapters
+    if state.chosen is None:
+        return [f"adapter: none of {len(state.known)}"]
+    return [f"adapter: {state.chosen.path.name} for {state.chosen.base}. {state.problem}".rstrip(), *state.notes]
 
 
 def _free(folder: str) -> str:

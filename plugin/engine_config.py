@@ -21,6 +21,12 @@ def engine_location(settings: PluginSettings) -> EngineLocation:
     return EngineLocation(settings.engine_interpreter.value(), data_folder, PLUGIN_FOLDER)
 
 
+def adapters_folder(settings: PluginSettings) -> Path:
+    """Return the folder of adapter files, as the settings are now: by default beside the default folder of models."""
+    chosen = settings.adapters_folder.value()
+    return Path(chosen).expanduser() if chosen else engine_location(settings).data_folder / "adapters"
+
+
 def engine_config(settings: PluginSettings) -> EngineConfig:
     """Describe the engine that the settings ask for.
 

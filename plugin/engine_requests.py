@@ -15,10 +15,10 @@ from .tasks import EngineTask, TaskController
 class EngineRequests(QObject):
     """Sends requests by the way that suits them.
 
-    Downloads, imports and warming up run as :class:`~samtune.plugin.tasks.EngineTask`: they stand in QGIS's task list,
-    can be cancelled there, and may wait their turn. Opening, preparing and segmenting answer a hand on the mouse. They
-    go out at once, for QGIS's tasks share a few threads, and somebody else's tasks may hold all of them for minutes;
-    their progress and cancel are in the panel.
+    Downloads, imports, adding adapters and warming up run as :class:`~samtune.plugin.tasks.EngineTask`: they stand in
+    QGIS's task list, can be cancelled there, and may wait their turn. Opening, preparing and segmenting answer a hand
+    on the mouse. They go out at once, for QGIS's tasks share a few threads, and somebody else's tasks may hold all of
+    them for minutes; their progress and cancel are in the panel.
     """
 
     def __init__(self, service: EngineService, parent: QObject | None = None) -> None:
@@ -35,6 +35,7 @@ class EngineRequests(QObject):
             Method.DOWNLOAD: self.tr("SamTune: download a model"),
             Method.IMPORT: self.tr("SamTune: load a model from a file"),
             Method.WARM_UP: self.tr("SamTune: get the model ready"),
+            Method.ADD_ADAPTER: self.tr("SamTune: add an adapter"),
         }
 
     def request_async(

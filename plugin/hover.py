@@ -121,7 +121,7 @@ class HoverPreview(QObject):
         params = self._prepare_params(point)
         if params is None or self._paused or self._prepare.busy or not self._engine_ready():
             return
-        key = (params.raster, params.model, params.level, point.x(), point.y())
+        key = (params.raster, params.model, params.adapter, params.second, params.level, point.x(), point.y())
         if key == self._refused:
             return
 
@@ -151,7 +151,8 @@ class HoverPreview(QObject):
 
     def _engine_ready(self) -> bool:
         info = self._session.model_info
-        return self._session.engine_state is EngineState.READY and (info is None or info.present)
+        ready = self._session.engine_state is EngineState.READY and (info is None or info.present)
+        return ready and not self._session.adapters.problem
 
     def _place(self, point: QgsPointXY) -> QgsPointXY | None:
         layer = self._session.layer
@@ -179,6 +180,8 @@ class HoverPreview(QObject):
             points=(Prompt(place.x(), place.y()),),
             outline=session.outline_options(level),
             cached_only=True,
+            adapter=session.adapters.path,
+            second=session.adapters.second_path,
         )
         self._asked = point
         self._since_asked.start()
@@ -199,6 +202,7 @@ class HoverPreview(QObject):
         session = self._session
         if session.steps:
             return
+        session.adapters.set_notes(result.notes)
         if result.crop:
             session.set_crop(result.crop, result.level)
         found = result.empty is Empty.NONE and session.hover_enabled
@@ -217,7 +221,16 @@ class HoverPreview(QObject):
         if raster is None or place is None:
             return None
         side = THUMBNAIL_SIDE if self._session.thumbnail_wanted else 0
-        return PrepareParams(raster.spec, self._session.model, self._level_at(point), place.x(), place.y(), side)
+        return PrepareParams(
+            raster.spec,
+            self._session.model,
+            self._level_at(point),
+            place.x(),
+            place.y(),
+            side,
+            adapter=self._session.adapters.path,
+            second=self._session.adapters.second_path,
+        )
 
     def _on_prepared(self, result: PrepareResult, params: PrepareParams) -> None:
         session = self._session

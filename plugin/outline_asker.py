@@ -7,7 +7,7 @@ from typing import cast
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from ..engine.messages import Empty, Method, SegmentParams, SegmentResult
-from ..models.errors import PromptError, SamTuneError
+from ..models.errors import PromptError, SamTuneError, TuningError
 from .latest_request import LatestRequest, Service
 from .map_frame import auto_level, from_wkb_hex
 from .session import NoticeLevel, Outline, Session, Step
@@ -78,7 +78,7 @@ class OutlineAsker(QObject):
         """Ask for the outline of the session's prompts, now or once the request under way has answered."""
         session = self._session
         self._slider_timer.stop()
-        if not session.steps or session.raster is None:
+        if not session.steps or session.raster is None or session.adapters.problem:
             return
         if self._level is None:
             self._level = self.level_for(self._screen_pixel)
@@ -94,6 +94,8 @@ class OutlineAsker(QObject):
             points=session.points,
             box=session.box,
             outline=session.outline_options(self._level),
+            adapter=session.adapters.path,
+            second=session.adapters.second_path,
         )
         self._segment.send(
             Method.SEGMENT,
@@ -157,6 +159,7 @@ class OutlineAsker(QObject):
     def _on_outline(self, result: SegmentResult, steps: tuple[Step, ...], sent: SegmentParams) -> None:
         session = self._session
         self._answered = steps
+        session.adapters.set_notes(result.notes)
         raised = session.outline is not None and result.level > session.outline.result.level and self._raises > 0
         if result.empty is Empty.NONE:
             session.set_crop(result.crop, result.level)
@@ -186,5 +189,7 @@ class OutlineAsker(QObject):
 
     def _on_failed(self, error: SamTuneError) -> None:
         self.drop_unanswered()
+        if isinstance(error, TuningError):
+            self._session.adapters.doubted.emit()
         level = NoticeLevel.INFO if isinstance(error, PromptError) else NoticeLevel.ERROR
         self._session.notify(level, error.user_text, f"{error.kind}: {error.details}")

@@ -15,6 +15,7 @@ from qgis.core import QgsGeometry, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..engine.messages import EngineInfo, ModelInfo, OutlineOptions, Prompt, RasterInfo, SegmentParams, SegmentResult
+from .adapter_state import AdapterState
 
 
 class EngineState(Enum):
@@ -86,7 +87,11 @@ SAME_ERROR_SECONDS = 2.0
 
 
 class Session(QObject):
-    """All state of the dock and the map tool. Setters emit a signal only when something changed."""
+    """All state of the dock and the map tool. Setters emit a signal only when something changed.
+
+    Attributes:
+        adapters: which adapters there are, and which one is in use.
+    """
 
     layer_changed = pyqtSignal()
     source_changed = pyqtSignal()
@@ -119,6 +124,7 @@ class Session(QObject):
         self.open_failed = False
         self.models: tuple[ModelInfo, ...] = ()
         self.model = "tiny"
+        self.adapters = AdapterState(self)
         self.fixed_level: int | None = None
         self.used_level: int | None = None
         self.simplify = 0.5
@@ -205,9 +211,10 @@ class Session(QObject):
         self.models_changed.emit()
 
     def set_model(self, name: str) -> None:
-        """Choose a model by its name."""
+        """Choose a model by its name. An adapter of another model is given up first: it does not fit."""
         if name and name != self.model:
             self.model = name
+            self.adapters.leave(name)
             self.model_changed.emit()
 
     def set_fixed_level(self, level: int | None) -> None:

@@ -36,7 +36,9 @@ class PluginSettings:
         simplify: simplification tolerance in pixels of the model's input.
         fill_holes: side, in pixels of the model's input, of the square that a hole must exceed to stay.
         hover_preview: show the outline under the pointer before clicking.
+        adapters_folder: folder of adapter files; empty for the default.
         model: name of the model last used.
+        adapter: name of the file of the adapter last used; empty for none.
         class_value: class last given to an object.
         dock_open: whether the panel was open when QGIS was left.
         output_folder: folder of the last new GeoPackage.
@@ -53,6 +55,7 @@ class PluginSettings:
         self.store_folder = QgsSettingsEntryString("store-folder", node, "", "Folder of the embedding store")
         self.store_cap_gib = QgsSettingsEntryDouble("store-cap-gib", node, 4.0, "Size cap of the embedding store")
         self.models_folder = QgsSettingsEntryString("models-folder", node, "", "Folder of model weights")
+        self.adapters_folder = QgsSettingsEntryString("adapters-folder", node, "", "Folder of adapter files")
         self.engine_interpreter = QgsSettingsEntryString("engine-interpreter", node, "", "Python of the engine")
         self.download_mirror = QgsSettingsEntryString("download-mirror", node, "", "Mirror for model downloads")
         self.level_mode = QgsSettingsEntryString("level-mode", node, AUTO_LEVEL, "Crop level: auto, or a number")
@@ -60,6 +63,7 @@ class PluginSettings:
         self.fill_holes = QgsSettingsEntryDouble("fill-holes", node, 8.0, "Fill smaller holes, pixels of side")
         self.hover_preview = QgsSettingsEntryBool("hover-preview", node, True, "Outline under the pointer")
         self.model = QgsSettingsEntryString("model", node, "tiny", "Model last used")
+        self.adapter = QgsSettingsEntryString("adapter", node, "", "File of the adapter last used")
         self.class_value = QgsSettingsEntryString("class-value", node, "", "Class last given")
         self.dock_open = QgsSettingsEntryBool("dock-open", node, False, "Whether the panel was open")
         self.output_folder = QgsSettingsEntryString("output-folder", node, "", "Folder of the last GeoPackage")

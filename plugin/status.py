@@ -21,6 +21,7 @@ class State(Enum):
     LAYER_UNUSABLE = "layer-unusable"
     ENGINE_STARTING = "engine-starting"
     MODEL_MISSING = "model-missing"
+    ADAPTER_UNUSABLE = "adapter-unusable"
     NOT_OPEN = "not-open"
     READY = "ready"
 
@@ -76,6 +77,10 @@ def _not_ready(session: Session) -> Status | None:
         text = translate("Status", "{model} is not on this machine ({size}). Download it, or choose a model that is.")
         shown = text.format(model=info.title, size=size_text(info.size_bytes))
         return Status(State.MODEL_MISSING, shown, Action.DOWNLOAD)
+    if session.adapters.problem:
+        return Status(
+            State.ADAPTER_UNUSABLE, translate("Status", "Choose another adapter above, or give it what it needs.")
+        )
     return _not_open(session) if session.raster is None else None
 
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.gui import QgsMapCanvas
-from qgis.PyQt.QtCore import QObject, QTimer
-from qgis.PyQt.QtGui import QGuiApplication
+from qgis.PyQt.QtCore import QObject, QTimer, QUrl
+from qgis.PyQt.QtGui import QDesktopServices, QGuiApplication
 from qgis.PyQt.QtWidgets import QAction, QWidget
 
 from ..ui.dock import SamTuneDock
 from ..ui.questions import Questions
 from .acceptor import Acceptor
+from .adapter_controller import AdapterController
 from .canvas_bands import CanvasBands
 from .click_controller import ClickController
 from .diagnostics import diagnostics_text, plugin_version
-from .engine_config import engine_config, engine_location
+from .engine_config import adapters_folder, engine_config, engine_location
 from .engine_link import EngineLink
 from .engine_requests import EngineRequests
 from .engine_service import EngineService
@@ -58,6 +59,7 @@ class Workbench(QObject):
     Attributes:
         session: the state.
         service: the engine.
+        adapters: the list of adapters, and the choice among them.
         controller: clicks and outlines.
         models: lists, downloads and imports models.
         store: tells the size of the store of encoded imagery, and clears it.
@@ -82,6 +84,15 @@ class Workbench(QObject):
         self._config = engine_config(settings)
         self.service = EngineService(self._config, f"qgis-plugin {plugin_version()}", parent=self)
         self._requests = EngineRequests(self.service, self)
+        self.adapters = AdapterController(  # before the clicks: what an adapter lacks is known when it is asked for
+            self.session,
+            self._requests,
+            settings,
+            lambda: adapters_folder(settings),
+            lambda: self.controller.level_at(around.canvas.center()),
+            around.project,
+            self,
+        )
         self.controller = ClickController(self.session, self._requests, frame, self)
         self.models = ModelController(self.session, self._requests, settings, self)
         self.store = StoreController(self.session, self._requests, self)
@@ -97,6 +108,7 @@ class Workbench(QObject):
         self._connect_tool(prompt_action)
         self._connect_dock()
         self._connect_session()
+        self.adapters.restore()
 
     def choose_first_layer(self) -> None:
         """Choose the active layer if it is a raster, else the topmost raster of the project that can be used."""
@@ -119,6 +131,7 @@ class Workbench(QObject):
     def apply_settings(self) -> None:
         """Take over changed settings, or a new environment; the engine is started anew if it must be."""
         self.session.hover_enabled = self._settings.hover_preview.value()
+        self.adapters.refresh()
         config = engine_config(self._settings)
         if config.same_as(self._config):
             return
@@ -140,6 +153,7 @@ class Workbench(QObject):
         self._around.project.layersAdded.disconnect(self._on_layers_added)
         self.controller.stop()
         self.models.stop()
+        self.adapters.stop()
         self.store.stop()
         self._requests.stop()
         canvas = self._around.canvas
@@ -177,6 +191,11 @@ class Workbench(QObject):
         dock.model_box.model_chosen.connect(session.set_model)
         dock.model_box.download_wanted.connect(self._download)
         dock.model_box.import_wanted.connect(self.models.import_file)
+        dock.adapter_box.adapter_chosen.connect(self.adapters.choose)
+        dock.adapter_box.add_wanted.connect(self.adapters.add)
+        dock.adapter_box.list_wanted.connect(self.adapters.refresh)
+        dock.adapter_box.second_chosen.connect(self.adapters.choose_second)
+        dock.adapter_box.folder_wanted.connect(self._show_adapters_folder)
         dock.outline_box.level_chosen.connect(session.set_fixed_level)
         dock.outline_box.options_chosen.connect(session.set_outline_options)
         dock.target_box.target_chosen.connect(session.set_target)
@@ -191,6 +210,7 @@ class Workbench(QObject):
         dock.clear_store_wanted.connect(self.store.clear)
         dock.status_box.cancel_wanted.connect(controller.cancel)
         dock.status_box.cancel_wanted.connect(self.models.cancel)
+        dock.status_box.cancel_wanted.connect(self.adapters.cancel)
         dock.status_box.action_wanted.connect(self._act)
         controller.set_accept(self._accept)
 
@@ -203,6 +223,17 @@ class Workbench(QObject):
         session.level_changed.connect(lambda: settings.set_fixed_level(session.fixed_level))
         session.options_changed.connect(self._remember_options)
         session.target_changed.connect(lambda: settings.class_value.setValue(session.class_value))
+
+    def _show_adapters_folder(self) -> None:
+        folder = adapters_folder(self._settings)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = self.tr("The folder {folder} cannot be made: {reason}. Choose another one in the settings.")
+            self.session.notify(NoticeLevel.ERROR, text.format(folder=folder, reason=error.strerror or error))
+            return
+        self.adapters.refresh()
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
 
     def _look_at_store(self) -> None:
         if self.session.engine_state is EngineState.READY:  # a menu is no reason to start an engine

@@ -20,6 +20,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..plugin.session import EngineState, Session
 from ..plugin.status import State, size_text
+from .adapter_box import AdapterBox
 from .model_box import ModelBox
 from .outline_box import OutlineBox
 from .raster_box import RasterBox
@@ -35,6 +36,7 @@ class SamTuneDock(QgsDockWidget):
     Attributes:
         raster_box: layer, bands, stretch, thumbnail.
         model_box: model and device.
+        adapter_box: adapter, what it learned, and whether it suits the raster.
         outline_box: level and cleaning.
         target_box: target layer and class.
         status_box: state, progress, notices.
@@ -68,6 +70,7 @@ class SamTuneDock(QgsDockWidget):
         self._session = session
         self.raster_box = RasterBox(session, self)
         self.model_box = ModelBox(session, self)
+        self.adapter_box = AdapterBox(session, self)
         self.outline_box = OutlineBox(session, project, self)
         self.target_box = TargetBox(session, self)
         self.status_box = StatusBox(session, self)
@@ -93,6 +96,7 @@ class SamTuneDock(QgsDockWidget):
             session.models_changed,
             session.model_changed,
             session.busy_changed,
+            session.adapters.fit_changed,
         ):
             signal.connect(self.refresh)
         self.refresh()
@@ -104,7 +108,8 @@ class SamTuneDock(QgsDockWidget):
         self._show_store()
         self.undo_button.setEnabled(bool(session.steps))
         self.clear_button.setEnabled(bool(session.steps))
-        blocked = (State.ENVIRONMENT_MISSING, State.NO_LAYER, State.LAYER_UNUSABLE, State.MODEL_MISSING)
+        blocked = {State.ENVIRONMENT_MISSING, State.NO_LAYER, State.LAYER_UNUSABLE, State.MODEL_MISSING}
+        blocked.add(State.ADAPTER_UNUSABLE)
         self.prompt_button.defaultAction().setEnabled(self.status_box.status.state not in blocked)
 
     def _show_store(self) -> None:
@@ -157,6 +162,7 @@ class SamTuneDock(QgsDockWidget):
         buttons.addWidget(self.clear_button, 1)
         column.addWidget(self.raster_box)
         column.addWidget(self.model_box)
+        column.addWidget(self.adapter_box)
         column.addLayout(tool_row)
         column.addWidget(self.outline_box)
         column.addWidget(self._line())

@@ -59,7 +59,8 @@ class OptionsPage(QgsOptionsPageWidget):
         self.set_up_button.clicked.connect(self._set_up)
         self.models_folder = self._file(settings.models_folder.value(), QgsFileWidget.StorageMode.GetDirectory)
         self.store_folder = self._file(settings.store_folder.value(), QgsFileWidget.StorageMode.GetDirectory)
-        for widget in (self.models_folder, self.store_folder):
+        self.adapters_folder = self._file(settings.adapters_folder.value(), QgsFileWidget.StorageMode.GetDirectory)
+        for widget in (self.models_folder, self.adapters_folder, self.store_folder):
             widget.lineEdit().setPlaceholderText(self.tr("Default folder"))
         self.store_cap = QDoubleSpinBox(self)
         self.store_cap.setRange(0.1, 10000.0)
@@ -78,6 +79,7 @@ class OptionsPage(QgsOptionsPageWidget):
         settings.threads.setValue(self.threads.value())
         settings.engine_interpreter.setValue(self.interpreter.filePath().strip())
         settings.models_folder.setValue(self.models_folder.filePath().strip())
+        settings.adapters_folder.setValue(self.adapters_folder.filePath().strip())
         settings.store_folder.setValue(self.store_folder.filePath().strip())
         settings.store_cap_gib.setValue(self.store_cap.value())
         settings.download_mirror.setValue(self.mirror.text().strip())
@@ -107,6 +109,7 @@ class OptionsPage(QgsOptionsPageWidget):
         form.addRow(self.tr("Python of the engine"), self.interpreter)
         form.addRow(self.tr("Engine environment"), self.set_up_button)
         form.addRow(self.tr("Folder of models"), self.models_folder)
+        form.addRow(self.tr("Folder of adapters"), self.adapters_folder)
         form.addRow(self.tr("Mirror for downloads"), self.mirror)
         form.addRow(self.tr("Folder of encoded imagery"), self.store_folder)
         form.addRow(self.tr("…takes at most"), self.store_cap)

@@ -34,6 +34,7 @@ class StatusBox(QWidget):
         self._status: Status = status_of(session)
         self.label = QLabel(self)
         self.label.setWordWrap(True)
+        self.label.setTextFormat(Qt.TextFormat.PlainText)  # names of layers and of adapters come from files
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.action_button = QPushButton(self)
         self.progress = QProgressBar(self)
@@ -63,6 +64,7 @@ class StatusBox(QWidget):
             session.model_changed,
             session.engine_changed,
             session.outline_changed,
+            session.adapters.fit_changed,
         ):
             signal.connect(self.refresh)
         session.steps_changed.connect(self._on_steps)
