@@ -103,7 +103,7 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
         for item in found.items:
             whole = to_pixels(item.geometry, frame)
             parts = _usable(whole, frame, settings.least)
-            objects.extend(GroundObject(raster, item.label, part, item.row) for part in parts)
+            objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in parts)
         extents.extend(_extent(settings, frame, wkt))
     if not objects:
         raise TuningError(

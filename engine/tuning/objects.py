@@ -30,12 +30,14 @@ class GroundObject:
         label: its class.
         geometry: a Polygon in that raster's pixels: column, row, from the first pixel's outer corner.
         row: number of its feature in the label file, from 1.
+        part: number of the polygon in its feature, from 0.
     """
 
     raster: int
     label: str
     geometry: BaseGeometry
     row: int
+    part: int = 0
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:

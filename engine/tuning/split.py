@@ -70,8 +70,8 @@ class Split:
 def split(dataset: Dataset, share: float, seed: int) -> Split:
     """Hold out blocks of ground with about a share of the objects.
 
-    Blocks are as large as a crop if that leaves five with objects in them, else smaller. One feature on several rasters
-    is always on one side.
+    Blocks are as large as a crop if that leaves five with objects in them, else smaller. One polygon on several rasters
+    is always on one side; the parts of a multipolygon are objects of their own.
 
     Args:
         dataset: the ground.
@@ -79,12 +79,12 @@ def split(dataset: Dataset, share: float, seed: int) -> Split:
         seed: of the draw.
     """
     everyone = tuple(range(len(dataset.objects)))
-    features = len({item.row for item in dataset.objects})
+    features = len({(item.row, item.part) for item in dataset.objects})
     blocks, small = _blocks(dataset)
     if share <= 0:
         return Split(everyone, (), blocks, ("Nothing is held out, so it is not known whether the adapter is better.",))
     if features < FEWEST or len(blocks) < 2:
-        why = f"There are only {features} objects" if features < FEWEST else "All objects lie in one place"
+        why = _only(features) if features < FEWEST else "All objects lie in one place"
         text = f"{why}: too few to hold some out, so it is not known whether the adapter is better. Draw more."
         return Split(everyone, (), blocks, (text,))
     chosen = _draw(blocks, len(everyone), share, _labels(dataset), np.random.default_rng(seed))
@@ -104,8 +104,8 @@ def leave_one_out(dataset: Dataset) -> Iterator[Split]:
 def _parted(dataset: Dataset, blocks: Sequence[Block], chosen: set[int]) -> Split:
     marked = tuple(replace(block, held_out=number in chosen) for number, block in enumerate(blocks))
     held = {index for block in marked if block.held_out for index in block.objects}
-    rows = {dataset.objects[index].row for index in held}
-    held |= {index for index, item in enumerate(dataset.objects) if item.row in rows}
+    polygons = {(dataset.objects[index].row, dataset.objects[index].part) for index in held}
+    held |= {index for index, item in enumerate(dataset.objects) if (item.row, item.part) in polygons}
     everyone = range(len(dataset.objects))
     train = tuple(index for index in everyone if index not in held)
     return Split(train, tuple(sorted(held)), marked)
@@ -140,6 +140,10 @@ def _tiled(anchors: NDArray[np.float64], side: float) -> tuple[Block, ...]:
         x, y = low + np.array([column, row]) * side
         blocks.append(Block(shapely.box(x, y, x + side, y + side), tuple(members)))
     return tuple(blocks)
+
+
+def _only(objects: int) -> str:
+    return "There is only 1 object" if objects == 1 else f"There are only {objects} objects"
 
 
 def _labels(dataset: Dataset) -> list[str]:

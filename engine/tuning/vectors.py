@@ -19,6 +19,7 @@ from ...models.peft.contract import TuningError
 from .settings import Labels
 
 _MOST_NAMED = 5
+_UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Shape:
         label: its class.
         geometry: a valid Polygon in the raster's CRS.
         row: number of its feature in the file, from 1.
+        part: number of the polygon in its feature, from 0.
     """
 
     label: str
     geometry: BaseGeometry
     row: int
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
         if shape is not None and not shape.is_valid:
             shape = shapely.make_valid(shape)
             repaired.append(row)
-        parts = [] if shape is None else _polygons(shapely.force_2d(_moved(shape, source, crs_wkt)))
+        parts = [] if shape is None else _polygons(_sound(shapely.force_2d(_moved(shape, source, crs_wkt))))
         if not parts:
             dropped.append(row)
-        items.extend(Shape(name, part, row) for part in parts)
+        items.extend(Shape(name, polygon, row, part) for part, polygon in enumerate(parts))
     if not items:
         raise TuningError(
             f"{labels.path.name} has no polygon that can be used. Draw some objects, or choose another layer or filter."
@@ -127,8 +130,14 @@ def _read(labels: Labels) -> tuple[str, list[str], NDArray[np.object_]]:
 
 def _name(value: object) -> str:
     if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "unnamed"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return _UNNAMED
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return text.strip() or _UNNAMED
+
+
+def _sound(shape: BaseGeometry) -> BaseGeometry:
+    """Repair what became invalid when it was moved."""
+    return shape if shape.is_valid else shapely.make_valid(shape)
 
 
 def _polygons(shape: BaseGeometry) -> list[BaseGeometry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_one_feature_on_two_rasters_stays_on_one_side(ground: Ground, settings: 
     assert len(found.objects) == 2 * len(ground.circles)
     rows = [{found.objects[i].row for i in side} for side in (sides.train, sides.held_out)]
     assert not rows[0] & rows[1]
+
+
+def test_parts_of_a_dissolved_layer_are_parted_like_other_objects(ground: Ground, tmp_path: Path) -> None:
+    rows = [[box(60 * i + 10, 100 * k + 10, 40, 40) for i in range(8)] for k in range(5)]
+    for shapes in ([shapely.MultiPolygon(row) for row in rows], [shapely.MultiPolygon([*itertools.chain(*rows)])]):
+        found, reader = dataset_of(ground, tmp_path, shapes, level=-1)
+        reader.close()
+        sides = split(found, 0.2, 0)
+        assert len(sides.train) + len(sides.held_out) == 40
+        assert 4 <= len(sides.held_out) <= 12
 
 
 @pytest.mark.parametrize("maps", [False, True])

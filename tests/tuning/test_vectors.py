@@ -56,7 +56,14 @@ def test_invalid_polygons_are_repaired_and_listed(tmp_path: Path) -> None:
 
 def test_parts_are_objects_of_their_own(tmp_path: Path) -> None:
     path = write_shapes(tmp_path / "a.gpkg", [shapely.MultiPolygon([box(0, 0), box(20, 0)])])
-    assert [item.row for item in read_shapes(Labels(path), WKT).items] == [1, 1]
+    found = read_shapes(Labels(path), WKT).items
+    assert [(item.row, item.part) for item in found] == [(1, 0), (1, 1)]
+
+
+def test_objects_without_a_class_share_one_name(tmp_path: Path) -> None:
+    shapes = [box(20 * place, 0) for place in range(4)]
+    path = write_shapes(tmp_path / "a.gpkg", shapes, ["", None, "  ", "roof"])
+    assert read_shapes(Labels(path, class_field="kind"), WKT).classes == ("roof", "unnamed")
 
 
 def test_overlapping_polygons_stay_two(tmp_path: Path) -> None:
