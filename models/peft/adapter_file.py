@@ -79,7 +79,8 @@ def load_adapter(path: Path, sam: Sam, base_sha256: str) -> tuple[Adapter, Adapt
     card = AdapterCard.from_json(header.get("card", ""))
     if card.base.sha256 != base_sha256:
         raise TuningError(
-            f"The adapter {card.name} was tuned on another base model ({card.base.name}). Choose that one.",
+            f"The adapter {card.name} was tuned on another base model ({card.base.name}), or on other weights of it. "
+            "Choose that one, or tune again.",
             f"{path}: base SHA-256 {card.base.sha256}, the present one has {base_sha256}",
         )
     adapter = Adapter(sam, [config_from_json(part) for part in card.parts])
