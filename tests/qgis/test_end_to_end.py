@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from samtune.plugin.plugin import SamTunePlugin
 from samtune.plugin.session import EngineState, NoticeLevel
 from samtune.plugin.settings import PluginSettings
 from samtune.plugin.workbench import Workbench
+from samtune_test_engine_helpers import python
 from samtune_test_support import Window, click, drag, show_layer, spin
 
 SAMPLE = PLUGIN_FOLDER / "docs" / "sample" / "neon_osbs.tif"
@@ -170,3 +172,45 @@ def test_clicks_and_accept_before_the_engine_runs_are_answered_when_it_does(
     assert bench.bands.box.isVisible(), "the box stays in sight while it waits"
     wait(lambda: target.featureCount() == 1, "the polygon")
     assert bench.session.steps == ()
+
+
+def test_an_adapter_is_added_used_and_lost(
+    bench: Workbench, window: Window, polygon_layer: QgsVectorLayer, tmp_path: Path
+) -> None:
+    files, folder = tmp_path / "files", tmp_path / "adapters"
+    files.mkdir()
+    maker = Path(__file__).with_name("make_adapters.py")
+    subprocess.run([python(), str(maker), str(PLUGIN_FOLDER), str(files)], check=True, timeout=120)
+    told: list[str] = []
+    bench.session.noticed.connect(lambda notice: told.append(notice.text))
+    bench._settings.adapters_folder.setValue(str(folder))
+    bench.apply_settings()
+    bench.session.set_target(polygon_layer, "class")
+    state = bench.session.adapters
+    box(window)
+    wait(lambda: bench.session.outline is not None and not bench.controller.answer_due, "the model's own outline")
+    plain = bench.session.outline
+    assert plain.result.adapter == ""
+
+    bench.adapters.add(str(files / "foreign.safetensors"))
+    wait(lambda: any("another base" in text for text in told), "the refusal")
+    assert state.known == ()
+    bench.adapters.add(str(files / "crowns.safetensors"))
+    wait(lambda: state.chosen is not None, "the adapter to be in use")
+    assert state.path == str(folder / "crowns.safetensors")
+    wait(lambda: bench.session.outline is not plain and not bench.controller.answer_due, "its outline")
+    assert bench.session.outline.result.adapter == "crowns"
+    assert bench.session.outline.geometry.asWkb() != plain.geometry.asWkb()
+    wait(lambda: state.notes, "the warning of its ground resolution")
+    assert "100 m per pixel" in state.notes[0]
+    assert bench.dock.adapter_box.info_label.text() == "crown · 7 objects"
+    QTest.keyClick(window.canvas, Qt.Key.Key_Return)
+    wait(lambda: polygon_layer.featureCount() == 1, "the polygon")
+    assert next(polygon_layer.getFeatures())["adapter"] == "crowns"
+
+    (folder / "crowns.safetensors").unlink()
+    wait(lambda: state.chosen is None, "the loss to be noticed")
+    box(window)
+    wait(lambda: bench.session.outline is not None and not bench.controller.answer_due, "an outline without it")
+    assert bench.session.outline.result.adapter == ""
+    assert bench.session.outline.result.source in ("memory", "disk"), "the base's embeddings stayed"
