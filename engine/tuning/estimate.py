@@ -17,6 +17,7 @@ from ...models.peft.contract import count
 from ..memory import resident_bytes
 from ..model_service import ModelService
 from ..progress import Progress
+from .distil_run import keeping
 from .embedding_cache import DEFAULT_BYTES
 from .encoding import Encoding, Laid
 from .loop import CHECKED, Trainer
@@ -101,7 +102,8 @@ def _timed(ready: Prepared, check: Callable[[], None]) -> _Timed:
     ready.adapter.attach(ready.model.network)
     tuned = Encoding(ready.model, ready.adapter, ready.cache, amp=settings.amp)
     with TemporaryDirectory() as folder:
-        trainer = Trainer(settings, tuned, ready.adapter, ready.objective, None, Path(folder), "")
+        added = keeping(ready, check)
+        trainer = Trainer(settings, tuned, ready.adapter, ready.objective, None, Path(folder), "", added=added)
         seconds = []
         for _ in range(_TIMED):
             check()
@@ -152,7 +154,10 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
         units = 2 * whole + schedule.checks * min(whole, CHECKED)
     size = 2 * 256 * (ready.dataset.size // 16) ** 2
     disk = max(0, round(crops) * size - DEFAULT_BYTES)
-    memory = peak + min(round(crops) * size, DEFAULT_BYTES)
+    kept = sum(samples.most_kept() for samples in (ready.train, ready.held_out) if samples is not None)
+    on_host = min(round(crops) * size, DEFAULT_BYTES) + kept
+    # What is kept lies in the machine's memory; of a GPU's the step alone is told.
+    memory = peak if ready.model.device.type == "cuda" else peak + on_host
     return Estimate(
         seconds=reading + crops * timed.encode + schedule.steps * timed.step + units * timed.unit,
         per_step=timed.step,

@@ -70,7 +70,7 @@ class ClassExaminer(Examiner):
             labels = self._samples.labels(item, check)
             known = labels.known
             said = self._answer(encoding, place, check) if encoding.adapter is not None else None
-            true = labels.classes[known]
+            true = labels.classes[known].astype(np.int64)
             given = np.zeros_like(true) if said is None else said[known]
             tables.append(np.bincount(true * kinds + given, minlength=kinds**2).reshape(kinds, kinds))
         counts = np.array(tables, np.int64).reshape(-1, kinds, kinds)

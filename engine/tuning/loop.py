@@ -20,21 +20,20 @@ from ...models.peft.contract import Part
 from ..pretrain.curves import Curves
 from ..progress import Progress
 from .checkpoint import State, read_checkpoint, write_checkpoint
-from .distil_hook import ExtraLoss, StepContext
+from .distil_hook import ExtraLoss, Remembering, StepContext
 from .distributed import Group
+from .draws import Draw, seed_torch, works_of
 from .encoding import Encoding
 from .exam import Examiner
 from .fallback import fall_back, is_out_of_memory
 from .rates import factor, parameter_groups
 from .settings import TuneSettings
-from .symmetry import COUNT
 from .task import Figures, Moment, Objective, Work
 
 CHECKED = 24
 """Units of the hold-out that are measured during the run, at most."""
 
 _GAIN = 1e-4
-_DRAW, _LAY, _WORK, _EXTRA, _CALIBRATE, _TORCH = range(6)
 _CALIBRATION = 8
 
 
@@ -88,6 +87,8 @@ class Trainer:
         if found is not None:
             self.state = found[0]
             self.optimiser.load_state_dict(found[2])
+            if isinstance(self.added, Remembering):
+                self.added.recall(self.state.remembered)
         if self._curves is not None:
             self._curves.cut(self.state.step)
 
@@ -115,6 +116,8 @@ class Trainer:
         last = min(self.settings.schedule.steps, stop_at or self.settings.schedule.steps)
         self.adapter.train()
         try:
+            if self.state.step:
+                self._look(progress.check)  # which stopping may have cut short
             while self.state.step < last and not self._given_up():
                 self._one(progress)
         except CancelledByUser:
@@ -133,6 +136,8 @@ class Trainer:
         """Write the checkpoint."""
         if self.group.first:
             weights = _copied(self.adapter.state_dict())
+            if isinstance(self.added, Remembering):
+                self.state.remembered = self.added.remembered()
             write_checkpoint(self.path, self.key, self.state, weights, self.optimiser)
 
     def _one(self, progress: Progress) -> None:
@@ -162,12 +167,12 @@ class Trainer:
         share = factor(state.step, schedule)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * share
-        self._seed_torch()
+        seed_torch(self.settings.seed, self.state.step)
         self.adapter.begin_step(state.step / schedule.steps)
         figures = self._gradients(check)
         parameters = [value for _, value in self.adapter.trainable_parameters()]
         self.group.add_gradients(parameters)
-        means = figures.means()
+        means = {"loss": 0.0} | figures.means()  # no loss where none of the objects has a known pixel to be judged by
         norm = float(nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], schedule.clip))
         self._refuse_nonsense(means["loss"], norm)
         self.optimiser.step()
@@ -198,7 +203,7 @@ class Trainer:
         state, settings = self.state, self.settings
         self.encoding.recompute = state.recompute
         self.optimiser.zero_grad(set_to_none=True)
-        self._seed_torch()
+        seed_torch(self.settings.seed, self.state.step)
         batch = settings.schedule.batch
         everyone = self.works(state.step, batch * self.group.size)
         total = max(sum(self.objective.weight(work) for work in everyone), 1)
@@ -210,7 +215,7 @@ class Trainer:
             moment = Moment(
                 self.encoding,
                 check,
-                (settings.seed, _WORK, state.step),
+                (settings.seed, Draw.WORK, state.step),
                 1.0 / total,
                 partial(self._penalty, share),
             )
@@ -219,20 +224,8 @@ class Trainer:
         return figures
 
     def works(self, step: int, count: int) -> list[Work]:
-        """Return the crops of a step: everybody's turn comes equally often, in a new order every round.
-
-        Args:
-            step: from 0.
-            count: how many crops.
-        """
-        seed, population = self.settings.seed, self.objective.population
-        found = []
-        for place in range(step * count, (step + 1) * count):
-            round_, turn = divmod(place, population)
-            order = np.random.default_rng([seed, _DRAW, round_]).permutation(population)
-            rng = np.random.default_rng([seed, _LAY, place])
-            found.append(self.objective.draw(int(order[turn]), int(rng.integers(COUNT)), rng))
-        return found
+        """Return the crops of a step, see :func:`.draws.works_of`."""
+        return works_of(self.objective, self.settings.seed, step, count)
 
     def _penalty(self, share: float) -> torch.Tensor | None:
         value = self.adapter.penalty()
@@ -242,7 +235,7 @@ class Trainer:
         if self.added is None:
             return
         state, settings = self.state, self.settings
-        rng = np.random.default_rng([settings.seed, _EXTRA, state.step, self.group.rank])
+        rng = np.random.default_rng([settings.seed, Draw.EXTRA, state.step, self.group.rank])
         steps = settings.schedule.steps
         network = self.encoding.model.network
         loss = self.added(StepContext(network, self.adapter, state.step, steps, rng, bf16=settings.amp))
@@ -253,7 +246,8 @@ class Trainer:
         """Measure the hold-out when it is time, and keep the weights if they are the best so far."""
         schedule, state = self.settings.schedule, self.state
         every = max(1, schedule.steps // schedule.checks)
-        if self.examiner is None or (state.step % every and state.step != schedule.steps):
+        due = state.step % every == 0 or state.step == schedule.steps
+        if self.examiner is None or not due or state.looked == state.step:
             return
         value = math.nan
         if self.group.first:
@@ -268,6 +262,7 @@ class Trainer:
             state.best_weights = _copied(self.adapter.state_dict())
         else:
             state.stale += 1
+        state.looked = state.step
 
     def _given_up(self) -> bool:
         patience = self.settings.schedule.patience
@@ -286,22 +281,17 @@ class Trainer:
             self.adapter.train()
 
     def _calibrate(self) -> None:
-        self._seed_torch()
+        seed_torch(self.settings.seed, self.state.step)
         count = min(_CALIBRATION, self.objective.population)
         works = self.works(0, count)
 
         def probe(work: Work, place: int) -> Callable[[], torch.Tensor]:
-            moment = Moment(self.encoding, _never, (self.settings.seed, _CALIBRATE, place), 1.0)
+            moment = Moment(self.encoding, _never, (self.settings.seed, Draw.CALIBRATE, place), 1.0)
             return lambda: self.objective.probe(work, moment)
 
         losses = [probe(work, place) for place, work in enumerate(works)]
         self.adapter.calibrate(self.encoding.model.network, losses)
         self.adapter.zero_grad(set_to_none=True)
-
-    def _seed_torch(self) -> None:
-        """Let what methods draw from torch depend on the step alone, so that a resumed run draws the same."""
-        mixed = np.random.SeedSequence([self.settings.seed, _TORCH, self.state.step]).generate_state(1)[0]
-        torch.manual_seed(int(mixed))
 
     def _refuse_nonsense(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -96,12 +96,12 @@ class Semantic(_Mapped):
             classes: how many, "anything else" included.
         """
         super().__init__(samples)
-        maps = (torch.from_numpy(samples.labels(item, _never).classes) for item in samples.items)
+        maps = (torch.from_numpy(samples.labels(item, _never).classes).long() for item in samples.items)
         self.weights = class_weights(maps, classes)
 
     def _loss(self, head: Part, features: object, labels: Sequence[CropLabels]) -> torch.Tensor:
         logits = head(features)
-        known = torch.from_numpy(np.stack([label.classes for label in labels])).to(logits.device)
+        known = torch.from_numpy(np.stack([label.classes for label in labels])).long().to(logits.device)
         return semantic_loss(logits, known, self.weights.to(logits.device))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 import pyogrio.raw
@@ -118,7 +118,7 @@ def _panel(title: str, columns: Mapping[str, list[float]], top: int) -> str:
     reach = (high - low) or 1.0
     last = max(float(steps.max()), 1.0)
     parts = [
-        f'<text x="{_MARGIN}" y="{top + 16}" font-size="13">{escape(title)}</text>',
+        f'<text x="{_MARGIN}" y="{top + 16}" font-size="13">{html.escape(title)}</text>',
         f'<text x="4" y="{top + 32}" font-size="10">{high:.3g}</text>',
         f'<text x="4" y="{top + _HIGH - 24}" font-size="10">{low:.3g}</text>',
         f'<text x="{_WIDE - 90}" y="{top + _HIGH - 8}" font-size="10">step {last:.0f}</text>',
@@ -131,5 +131,5 @@ def _panel(title: str, columns: Mapping[str, list[float]], top: int) -> str:
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.4"/>')
         place = _MARGIN + 90 + index * 110
-        parts.append(f'<text x="{place}" y="{top + 16}" font-size="11" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<text x="{place}" y="{top + 16}" font-size="11" fill="{colour}">{html.escape(name)}</text>')
     return "\n".join(parts)

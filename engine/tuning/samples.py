@@ -52,14 +52,14 @@ class CropLabels:
     Attributes:
         masks: (M, S, S) bool, of the targets.
         known: (S, S) bool: where it is known what is there, and there is data. Nothing else counts in any loss.
-        classes: (S, S) int64: 0 known to be none of the objects, 1 + index of the class, or ``IGNORE``.
+        classes: (S, S) int16: 0 known to be none of the objects, 1 + index of the class, or ``IGNORE``.
         partial: (S, S) bool: objects of which too little is in the crop to be targets.
         labels: (M,) int64, index of each target's class.
     """
 
     masks: Mask
     known: Mask
-    classes: NDArray[np.int64]
+    classes: NDArray[np.int16]
     partial: Mask
     labels: NDArray[np.int64]
 
@@ -112,6 +112,12 @@ class Samples:
         """Return what is known of a crop."""
         return self._labels.get(item, lambda: self._painted(item, self.inputs(item, check).valid))
 
+    def most_kept(self) -> int:
+        """Return how many bytes of crops and labels a run keeps at hand, judged by the first crop."""
+        item = self.items[0]
+        each = _label_bytes(self.labels(item, _never)), _input_bytes(self.inputs(item, _never))
+        return sum(min(size * len(self.items), _KEPT_BYTES) for size in each)
+
     def _own(self) -> tuple[CropSample, ...]:
         crops = dict.fromkeys(self.dataset.place(number) for number in self._members)
         return tuple(item for raster, crop in crops if (item := self._sample(raster, crop)).targets)
@@ -162,7 +168,7 @@ class Samples:
         cut = [objects[number].geometry for number in item.shown if number not in item.targets]
         labels = np.array([places[objects[number].label] for number in item.targets], np.int64)
         stacked = np.stack(masks) if masks else np.zeros((0, crop.size, crop.size), np.bool_)
-        return CropLabels(stacked & valid, known, classes.astype(np.int64), burn(cut, crop), labels)
+        return CropLabels(stacked & valid, known, classes.astype(np.int16), burn(cut, crop), labels)
 
 
 class _Tree:
@@ -182,12 +188,16 @@ def _window(crop: Crop) -> BaseGeometry:
     return shapely.box(crop.col, crop.row, crop.col + crop.side, crop.row + crop.side)
 
 
-def _burnt_classes(numbered: Sequence[tuple[BaseGeometry, int]], crop: Crop) -> NDArray[np.int64]:
+def _burnt_classes(numbered: Sequence[tuple[BaseGeometry, int]], crop: Crop) -> NDArray[np.int16]:
     """Return (S, S) class numbers, 0 where there is no object; later polygons lie on top."""
     if not numbered:
-        return np.zeros((crop.size, crop.size), np.int64)
+        return np.zeros((crop.size, crop.size), np.int16)
     grid = Affine(crop.scale, 0.0, crop.col, 0.0, crop.scale, crop.row)
-    return np.asarray(rasterize(numbered, (crop.size, crop.size), transform=grid, dtype="int32"), np.int64)
+    return np.asarray(rasterize(numbered, (crop.size, crop.size), transform=grid, dtype="int16"), np.int16)
+
+
+def _never() -> None:
+    """Nobody stops the reading of one crop."""
 
 
 def _label_bytes(labels: CropLabels) -> int:
