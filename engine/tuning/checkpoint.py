@@ -6,7 +6,7 @@ import os
 
 # For its exception only: weights_only=True unpickles nothing.
 import pickle  # nosec B403
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,6 +30,8 @@ class State:
         part: crops that are computed at once; less than the batch after memory ran out.
         recompute: activations are computed again.
         seconds: that the run took so far.
+        looked: the step at which the hold-out was measured last.
+        remembered: what an added loss needs to go on, see :class:`.distil_hook.Remembering`.
     """
 
     step: int = 0
@@ -40,6 +42,8 @@ class State:
     part: int = 1
     recompute: bool = False
     seconds: float = 0.0
+    looked: int = 0
+    remembered: Tensors = field(default_factory=dict)
 
 
 def write_checkpoint(path: Path, key: str, state: State, weights: Tensors, optimiser: torch.optim.Optimizer) -> None:

@@ -127,6 +127,15 @@ class Distiller:
         }
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
+    def remembered(self) -> dict[str, torch.Tensor]:
+        """Return the running mean: see :class:`.distil_hook.Remembering`."""
+        return {} if self._mean is None else self._mean.remembered()
+
+    def recall(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up the running mean where a run was stopped: see :class:`.distil_hook.Remembering`."""
+        if self._mean is not None and tensors:
+            self._mean.recall(tensors)
+
     def _base(self, context: StepContext, number: int) -> _Known:
         """Return what the base says about a crop, from memory or by asking it."""
         if number not in self._known:

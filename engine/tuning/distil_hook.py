@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,3 +36,14 @@ class StepContext:
 
 ExtraLoss = Callable[[StepContext], torch.Tensor | None]
 """A loss (scalar) to add to the task's before the backward pass, or None for nothing to add in this step."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """An added loss that depends on the steps before: its memory is kept with the checkpoints."""
+
+    def remembered(self) -> dict[str, torch.Tensor]:
+        """Return copies of what it needs to go on; empty where that is nothing."""
+
+    def recall(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`remembered` gave; from an empty one, as from the beginning."""

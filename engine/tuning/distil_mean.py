@@ -30,14 +30,18 @@ class RunningMean:
         if attached:
             adapter.attach(sam)
         self._decay = decay
-        self._take_over(adapter.state_dict())
+        self._last = -1
+        self.recall(adapter.state_dict())
 
     def update(self, adapter: Adapter, step: int) -> None:
-        """Move the mean towards the adapter as it is now."""
+        """Move the mean towards the adapter as it is now; once in a step, however often that is tried."""
+        if step == self._last:
+            return
+        self._last = step
         decay = min(self._decay, (1 + step) / (10 + step))
         now, mean = adapter.state_dict(), self.adapter.state_dict()
         if not _of_one_form(now, mean):  # a method has changed its form, as the gate does when it is hardened
-            self._take_over(now)
+            self.recall(now)
             return
         with torch.no_grad():
             for name, value in mean.items():
@@ -46,7 +50,12 @@ class RunningMean:
                 else:
                     value.copy_(now[name])
 
-    def _take_over(self, tensors: dict[str, torch.Tensor]) -> None:
+    def remembered(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the mean's tensors."""
+        return {name: value.detach().clone() for name, value in self.adapter.state_dict().items()}
+
+    def recall(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take tensors of the adapter's form, by their names, for the mean."""
         for name, part in self.adapter.parts.items():
             prefix = f"{name}."
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

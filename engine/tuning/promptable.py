@@ -28,6 +28,8 @@ MASK_CHANCE = 0.5
 """Of the answer before being given as mask prompt."""
 
 _SURE = 8.0
+_IOUS = ("first", "point", "box", "corrected")
+"""In every step's figures, also where no object began that way: the log's columns are those of the first step."""
 
 
 class Promptable:
@@ -79,7 +81,7 @@ class Promptable:
         """
         encoding = moment.encoding
         batch = [work.laid for work in works]
-        figures = Figures()
+        figures = Figures(dict.fromkeys(_IOUS, 0.0), dict.fromkeys(_IOUS, 0))
         if encoding.frozen:
             self._prompt(works, encoding.embeddings(self._samples, batch, moment.check), moment, figures)
             _backward([(moment.penalty(), None)])

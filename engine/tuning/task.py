@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -73,8 +74,8 @@ class Figures:
             self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each."""
-        return {name: value / max(self.counts[name], 1) for name, value in self.sums.items()}
+        """Return the mean of each; of no values, not a number."""
+        return {name: value / self.counts[name] if self.counts[name] else math.nan for name, value in self.sums.items()}
 
 
 class Objective(Protocol):

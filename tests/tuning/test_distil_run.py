@@ -12,6 +12,8 @@ from samtune.engine.progress import Progress
 from samtune.engine.tuning.distil import Distiller
 from samtune.engine.tuning.distil_exemplars import read_exemplars, run_folder
 from samtune.engine.tuning.distil_run import keeping, unlabelled
+from samtune.engine.tuning.encoding import Encoding
+from samtune.engine.tuning.loop import Trainer
 from samtune.engine.tuning.prepare import prepared
 from samtune.engine.tuning.run import tune
 from samtune.engine.tuning.settings import TuneSettings
@@ -138,3 +140,27 @@ def test_unlabelled_crops_do_not_show_ground_that_is_held_out(first: tuple[objec
 def test_the_settings_come_back_from_json(first: tuple[object, TuneSettings], tmp_path: Path) -> None:
     settings = replace(first[1], keep_general=True, previous=tmp_path / "before.safetensors")
     assert TuneSettings.from_json(settings.to_json()) == settings
+
+
+def test_the_running_mean_goes_on_where_a_run_was_stopped(first: tuple[object, TuneSettings], tmp_path: Path) -> None:
+    ground, _ = first
+    found = []
+    for name, parts in (("whole", (3,)), ("parted", (2, 3))):
+        settings = ground.settings(
+            tmp_path / f"{name}.safetensors", methods=(BitFitConfig(),), keep_general=True, hold_out=0.0, amp=False
+        )
+        settings = replace(settings, schedule=replace(settings.schedule, steps=3, rate=0.01))
+        for stop in parts:
+            with prepared(settings, made.service(), Silent()) as ready:
+                ready.adapter.attach(ready.model.network)
+                encoding = Encoding(ready.model, ready.adapter, ready.cache, amp=False)
+                added = keeping(ready, never)
+                trainer = Trainer(
+                    settings, encoding, ready.adapter, ready.objective, None, settings.work_folder, "k", added=added
+                )
+                trainer.run(Silent(), stop_at=stop)
+                tensors = trainer.adapter.state_dict() | {f"mean {k}": v for k, v in added.remembered().items()}
+        found.append({key: value.clone() for key, value in tensors.items()})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+    assert any(not torch.equal(found[0][key.removeprefix("mean ")], v) for key, v in found[0].items() if "mean " in key)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import torch
 from samtune.engine.progress import NullProgress
 from samtune.engine.tuning.checkpoint import State, read_checkpoint, write_checkpoint
@@ -20,7 +21,7 @@ from samtune.engine.tuning.fallback import fall_back, is_out_of_memory
 from samtune.engine.tuning.loop import Trainer
 from samtune.engine.tuning.prepare import Prepared, prepared
 from samtune.engine.tuning.rates import default_rate, factor, parameter_groups
-from samtune.engine.tuning.settings import Schedule, TuneSettings
+from samtune.engine.tuning.settings import Labels, Schedule, TuneSettings
 from samtune.engine.tuning.task import Figures, Moment, Work
 from samtune.models.card import Architecture
 from samtune.models.errors import CancelledByUser, DeviceError, SamTuneError
@@ -29,7 +30,7 @@ from samtune.models.peft.contract import MethodConfig, Scope, TuningError
 from samtune.models.peft.lora import LoraConfig
 from samtune.models.peft.selective import DecoderConfig
 
-from .ground import Ground, make_ground, service
+from .ground import LEFT, TOP, Ground, make_ground, service, write_shapes
 
 SCHEDULE = Schedule(steps=4, batch=2, objects=1, prompts=1, save_every=2, checks=2)
 METHODS = (LoraConfig(rank=2, start=0.5),)
@@ -359,3 +360,60 @@ def test_rate_factors_and_decay_are_applied() -> None:
     fast = next(group for group in groups if group["peak"] == pytest.approx(1e-2))
     assert [id(value) for value in fast["params"]] == [id(part.get_parameter(chosen))]
     assert {group["weight_decay"] for group in groups for value in group["params"] if value.ndim == 1} == {0.0}
+
+
+def test_a_look_that_was_cut_short_is_done_when_the_run_goes_on(settings: TuneSettings, tmp_path: Path) -> None:
+    class Stopped(Scripted):
+        def examine(self, encoding: Encoding, check: Callable[[], None], most: int | None = None) -> Exam:
+            if self.values[0] < 0:
+                raise CancelledByUser
+            return super().examine(encoding, check, most)
+
+    with trainer_of(settings, Scripted([0.5, 0.3])) as whole:
+        whole.run(NullProgress())
+        expected = whole.state.best_weights
+    parted = replace(settings, folder=tmp_path / "other")
+    with trainer_of(parted, Stopped([-1.0])) as first:
+        with pytest.raises(CancelledByUser):
+            first.run(NullProgress())
+        assert (first.state.step, first.state.looked) == (2, 0)
+    with trainer_of(parted, Scripted([0.5, 0.3])) as second:
+        second.run(NullProgress())
+        assert (second.state.best_step, second.state.looked, second.examiner.values) == (2, 4, [])
+        assert same(second.state.best_weights, expected)
+
+
+def test_what_an_added_loss_remembers_is_kept_with_the_run(settings: TuneSettings) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.calls = torch.zeros(1)
+
+        def __call__(self, context: StepContext) -> None:
+            self.calls += 1
+
+        def remembered(self) -> dict[str, torch.Tensor]:
+            return {"calls": self.calls.clone()}
+
+        def recall(self, tensors: dict[str, torch.Tensor]) -> None:
+            self.calls = tensors["calls"]
+
+    with trainer_of(settings, added=Counting()) as first:
+        first.run(NullProgress(), stop_at=2)
+    again = Counting()
+    with trainer_of(settings, added=again) as second:
+        assert float(again.calls) == 2
+        second.run(NullProgress())
+    assert float(again.calls) == 4
+
+
+def test_objects_without_a_pixel_to_judge_by_teach_nothing(ground: Ground, settings: TuneSettings) -> None:
+    thin = [shapely.box(LEFT + 5, TOP - y - 0.1, LEFT + 150, TOP - y) for y in (50.3, 100.3)]
+    labels = write_shapes(settings.output.with_name("thin.gpkg"), thin)
+    with trainer_of(replace(settings, labels=Labels(labels))) as trainer:
+        begun = weights(trainer)
+        trainer.run(NullProgress())
+        assert trainer.state.step == 4
+        assert same(weights(trainer), begun)
+    logged = (settings.work_folder / "training.csv").read_text(encoding="utf-8").splitlines()
+    assert logged[0].startswith("step,loss,first,point,box,corrected")
+    assert len(logged) == 5
