@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few steps of everything: to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file; go on with what is in it")
     parser.add_argument("--minutes", type=float, help="begin nothing new after so much processor time")
+    parser.add_argument("--only-seed", type=int, help="run one of the seeds, for several processes at once")
     args = parser.parse_args(argv)
     prepare()
     import torch
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     words = ["python benchmarks/methods.py", args.question, *(["--data DATA"] if args.data else [])]
     command = " ".join([*words, *(["--quick"] if args.quick else [])])
     options = importlib.import_module(f"{_PACKAGE}.base").Options
-    report = module.run(options(args.data, args.quick, command, args.json, args.minutes))
+    report = module.run(options(args.data, args.quick, command, args.json, args.minutes, args.only_seed))
     report.publish()
     return 0
 

@@ -28,6 +28,7 @@ class Options:
         command: for the report.
         json: where the report goes, or None.
         minutes: of processor time after which nothing new is begun, or None.
+        only: the one seed that is run, or None for all.
     """
 
     data: Path | None = None
@@ -35,6 +36,7 @@ class Options:
     command: str = ""
     json: Path | None = None
     minutes: float | None = None
+    only: int | None = None
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,36 @@ def change_objects(data: Path, part: str, least: int = 60, greatest: int = 20_00
     return found
 
 
+def close_ups(scenes: Sequence[Scene], window: int = 64, zoom: int = 2) -> list[Scene]:
+    """Return one crop around each object, magnified, as the plugin would show a small object to the model.
+
+    Args:
+        scenes: with any number of objects; those larger than the window are left out.
+        window: side of the crop in image pixels.
+        zoom: input pixels of an image pixel.
+    """
+    found = []
+    for scene in scenes:
+        for mask in scene.masks:
+            rows, columns = np.nonzero(mask)
+            if max(np.ptp(rows), np.ptp(columns)) >= window:
+                continue
+            start = [
+                int(np.clip((places.min() + places.max() + 1 - window) // 2, 0, length - window))
+                for places, length in zip((rows, columns), mask.shape, strict=True)
+            ]
+            part = (slice(start[0], start[0] + window), slice(start[1], start[1] + window))
+            grown = torch.nn.functional.interpolate(
+                torch.from_numpy(scene.image[part].copy()).permute(2, 0, 1)[None].float(),
+                scale_factor=zoom,
+                mode="bilinear",
+                align_corners=False,
+            )
+            image = grown[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+            found.append(Scene(scene.name, image, mask[part].repeat(zoom, 0).repeat(zoom, 1)[None], scene.place))
+    return found
+
+
 def pictures(data: Path, part: str) -> list[NDArray[np.uint8]]:
     """Return the earlier images of LEVIR or DSIFN, (S, S, 3) uint8: ground that nobody labelled."""
     paths = sorted((data / LEVIR / f"samples_{part}" / "A").glob("*.png"))

@@ -22,6 +22,7 @@ from .data import (
     WATER,
     Scene,
     change_objects,
+    close_ups,
     fingerprint,
     folder,
     normalised,
@@ -29,17 +30,17 @@ from .data import (
     pictures,
     water_scenes,
 )
-from .few_shot import first_objects, parted
+from .few_shot import STEPS, first_objects, parted
 from .promptable import Recipe, measure, train
 from .record import Column, Report, Run
 
 TARGET, OTHERS, WATERS = "houses", "NWPU", "water"
 OBJECTS = 50
 ARMS = (
-    Arm("decoder", (DecoderConfig(),), 3e-4),
-    Arm("LoRA r4 q, v", (LoraConfig(),), 3e-3),
-    Arm("LoRA r4 + decoder", (LoraConfig(), DecoderConfig()), 3e-4),
-    Arm("full", (FullConfig(),), 6e-4),
+    Arm("decoder", (DecoderConfig(),), 1e-3),
+    Arm("LoRA r4 q, v", (LoraConfig(),), 1e-2),
+    Arm("LoRA r4 + decoder", (LoraConfig(), DecoderConfig()), 1e-2),
+    Arm("full", (FullConfig(),), 2e-3),
 )
 
 
@@ -52,7 +53,7 @@ def run(options: Options) -> Report:
     quick = options.quick
     root = folder(options.data, LEVIR, NWPU, WATER)
     card, sam = base()
-    recipe = Recipe(steps=3 if quick else 40)
+    recipe = Recipe(steps=3 if quick else STEPS, crops=4, objects=1, head_rate=1e-3)
     seeds = (0,) if quick else (0, 1, 2)
     houses = change_objects(root, "LEVIR")
     others = _some(nwpu_scenes(root), 2 if quick else 20)
@@ -70,14 +71,15 @@ def run(options: Options) -> Report:
         ],
         file=options.json,
         minutes=options.minutes,
+        only=options.only,
     )
     report.go_on()
     tiles = [Unlabelled(normalised(image[None])[0]) for image in ground]
     elsewhere = ((OTHERS, others), (WATERS, water))
     for seed in seeds:
         learn, test = parted(houses, OBJECTS, seed)
-        cases = ((TARGET, test[:2] if quick else test), *elsewhere)
-        few = first_objects(learn, OBJECTS)
+        cases = ((TARGET, close_ups(test[:2] if quick else test)), *elsewhere)
+        few = close_ups(first_objects(learn, OBJECTS))
         for case, scenes in cases:
             if report.needs("before", case, seed):
                 report.add(Run("before", case, seed, measure(sam, None, scenes)))

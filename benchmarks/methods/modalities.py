@@ -95,10 +95,11 @@ def run(options: Options) -> Report:
         [Column(f"{case}: mIoU", case, "miou") for case in cases],
         file=options.json,
         minutes=options.minutes,
+        only=options.only,
     )
     report.go_on()
-    for seed in seeds:
-        for case in cases:
+    for case in cases:
+        for seed in seeds:
             city = pair is None or case == CITY
             learn, test = _sides(towns, seed) if city else _halves(pair, seed)
             classes = len(CLASSES) if city else int(pair.classes.max()) + 1

@@ -16,6 +16,7 @@ from samtune.models.batch_decode import decode_batch
 from samtune.models.encoder import encode
 from samtune.models.losses import dice, true_iou
 from samtune.models.peft.adapter import Adapter
+from samtune.models.peft.contract import Scope
 from samtune.models.prompt_mask import draw_prompts
 from samtune.models.sam_modules import Sam
 from torch.nn import functional
@@ -34,6 +35,7 @@ class Recipe:
     Attributes:
         steps: optimiser steps.
         rate: peak learning rate; it rises over the first tenth and falls to a tenth along a cosine.
+        head_rate: that of a head or decoder, or None for the same.
         crops: per step.
         objects: per crop.
         prompts: of each object: the first, and corrections.
@@ -44,6 +46,7 @@ class Recipe:
     crops: int = 2
     objects: int = 3
     prompts: int = 2
+    head_rate: float | None = None
 
 
 def bf16() -> bool:
@@ -129,7 +132,10 @@ def optimise(
     extra: ExtraLoss | None,
 ) -> None:
     """Take the steps of a recipe with AdamW, for any loss of a step."""
-    factors = adapter.rate_factors
+    factors = dict(adapter.rate_factors)
+    for name, part in adapter.parts.items():
+        if part.config.scope is not Scope.ENCODER and recipe.head_rate is not None:
+            factors.update({f"{name}.{own}": recipe.head_rate / recipe.rate for own, _ in part.trainable_parameters()})
     parameters = list(adapter.trainable_parameters())
     groups = [{"params": [value], "factor": factors.get(name, 1.0)} for name, value in parameters]
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate, weight_decay=0.01)

@@ -62,6 +62,7 @@ class Report:
         file: where all is written after every run; what is there from the same facts is not run again. None for
             nowhere.
         minutes: of processor time after which nothing new is begun; None for no limit.
+        only: the one seed that is run in this call; None for all.
     """
 
     question: str
@@ -71,6 +72,7 @@ class Report:
     findings: list[str] = field(default_factory=list)
     file: Path | None = None
     minutes: float | None = None
+    only: int | None = None
 
     def go_on(self) -> None:
         """Take over the runs of an earlier call that was stopped, if it was about the same."""
@@ -84,6 +86,8 @@ class Report:
     def needs(self, arm: str, case: str, seed: int) -> bool:
         """Say whether a run is still to be made, and there is time for it."""
         if any((run.arm, run.case, run.seed) == (arm, case, seed) for run in self.runs):
+            return False
+        if self.only is not None and seed != self.only:
             return False
         return self.minutes is None or time.process_time() < 60 * self.minutes
 

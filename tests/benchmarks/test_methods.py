@@ -95,6 +95,31 @@ def test_more_objects_contain_the_fewer_ones() -> None:
     assert [len(scene.masks) for scene in few_shot.first_objects(given, 1)] == [1]
 
 
+def test_a_close_up_shows_one_object_magnified() -> None:
+    mask = np.zeros((3, 256, 256), bool)
+    mask[0, 10:40, 100:120] = True
+    mask[1, 250:256, 250:256] = True  # in the corner
+    mask[2, 20:120, 20:120] = True  # too large
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[mask[0]] = 200
+    found = data.close_ups([data.Scene("house", image, mask, "here")])
+    assert len(found) == 2
+    assert all(scene.image.shape == (128, 128, 3) and scene.masks.shape == (1, 128, 128) for scene in found)
+    assert [int(scene.masks.sum()) for scene in found] == [4 * 600, 4 * 36]
+    rows, columns = np.nonzero(found[0].masks[0])
+    assert abs(columns.mean() - 63.5) <= 2
+    assert found[0].image[rows, columns].mean() > 190
+    assert {scene.place for scene in found} == {"here"}
+
+
+def test_the_main_arms_come_first_and_nothing_twice() -> None:
+    turns = few_shot._order(few_shot.SIZES)
+    assert turns[:2] == [(20, True), (20, False)]
+    assert [size for size, main in turns if main] == [20, 50, 10, 5]
+    assert len(set(turns)) == len(turns) == 2 * len(few_shot.SIZES)
+    assert {arm.name for arm in few_shot.ARMS} >= set(few_shot._MAIN)
+
+
 def ground(classes: np.ndarray, groups: np.ndarray) -> object:
     values = np.random.default_rng(0).normal(size=(4, *classes.shape)).astype(np.float32)
     return data.Bands("made up", values, (2, 1, 0), (3, 3, 3), classes, groups, 4)
