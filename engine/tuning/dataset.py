@@ -35,6 +35,8 @@ class Dataset:
         size: side of the model's input.
         level: fixed level, or None.
         notes: what was repaired or left out, as sentences.
+        left_out: per raster the labelled polygons that are no objects, in its pixels: too small, or mostly beyond the
+            raster. They are no background either. Empty for none.
     """
 
     objects: tuple[GroundObject, ...]
@@ -45,6 +47,7 @@ class Dataset:
     size: int
     level: int | None
     notes: tuple[str, ...]
+    left_out: tuple[tuple[BaseGeometry, ...], ...] = ()
 
     def place(self, number: int) -> tuple[int, Crop]:
         """Return raster and crop in which an object is shown, as the plugin would choose it."""
@@ -97,13 +100,16 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
     objects: list[GroundObject] = []
     notes: list[str] = []
     extents: list[BaseGeometry] = []
+    left_out: list[tuple[BaseGeometry, ...]] = []
     for raster, (frame, wkt) in enumerate(zip(frames, crs, strict=True)):
         found = read_shapes(settings.labels, wkt)
         notes.extend(note for note in found.notes if note not in notes)
+        rest: list[BaseGeometry] = []
         for item in found.items:
-            whole = to_pixels(item.geometry, frame)
-            parts = _usable(whole, frame, settings.least)
-            objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in parts)
+            usable, useless = _pieces(to_pixels(item.geometry, frame), frame, settings.least)
+            objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in usable)
+            rest.extend(useless)
+        left_out.append(tuple(rest))
         extents.extend(_extent(settings, frame, wkt))
     if not objects:
         raise TuningError(
@@ -117,14 +123,17 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
             f"{settings.least} of its pixels."
         )
     classes = tuple(sorted({item.label for item in objects}))
-    return Dataset(tuple(objects), classes, frames, crs, tuple(extents), size, settings.level, tuple(notes))
+    return Dataset(
+        tuple(objects), classes, frames, crs, tuple(extents), size, settings.level, tuple(notes), tuple(left_out)
+    )
 
 
-def _usable(whole: BaseGeometry, frame: RasterFrame, least: int) -> Sequence[BaseGeometry]:
+def _pieces(whole: BaseGeometry, frame: RasterFrame, least: int) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
+    """Return the pieces of a polygon on a raster that are objects, and those that are not."""
     cut = on_raster(whole, frame)
-    if cut.is_empty or cut.area < least or cut.area < LEAST_SHARE * whole.area:
-        return ()
-    return [part for part in shapely.get_parts(cut) if part.geom_type == "Polygon" and part.area >= least]
+    pieces = [part for part in shapely.get_parts(cut) if part.geom_type == "Polygon" and part.area > 0]
+    enough = least if cut.area >= LEAST_SHARE * whole.area else np.inf
+    return [piece for piece in pieces if piece.area >= enough], [piece for piece in pieces if piece.area < enough]
 
 
 def _extent(settings: TuneSettings, frame: RasterFrame, wkt: str) -> Sequence[BaseGeometry]:

@@ -98,6 +98,8 @@ class Samples:
         others = parted.train if held_out else parted.held_out
         self._trees = [_Tree(dataset, raster, self._members) for raster in range(len(dataset.frames))]
         self._foreign = [_Tree(dataset, raster, others) for raster in range(len(dataset.frames))]
+        # Whatever they are, they are none of the prompted objects; but they may be of the classes that a map shows.
+        self._left_out = [STRtree(shapes) for shapes in dataset.left_out] if maps else []
         self._allowed = [self._ground(raster, parted, held_out=held_out) for raster in range(len(dataset.frames))]
         self.items = self._maps() if maps else self._own()
         self._labels: Keep[CropLabels] = Keep(_label_bytes, _KEPT_BYTES)
@@ -114,6 +116,8 @@ class Samples:
 
     def most_kept(self) -> int:
         """Return how many bytes of crops and labels a run keeps at hand, judged by the first crop."""
+        if not self.items:
+            return 0
         item = self.items[0]
         each = _label_bytes(self.labels(item, _never)), _input_bytes(self.inputs(item, _never))
         return sum(min(size * len(self.items), _KEPT_BYTES) for size in each)
@@ -150,9 +154,10 @@ class Samples:
         else:
             zones = [dataset.objects[i].zone for i in self._members if dataset.objects[i].raster == raster]
             known = shapely.union_all(zones)
-        if held_out or not parted.held_out:
+        forbidden = dataset.to_raster(parted.forbidden, raster)
+        if forbidden.is_empty:
             return known
-        return shapely.difference(known, dataset.to_raster(parted.forbidden, raster))
+        return shapely.intersection(known, forbidden) if held_out else shapely.difference(known, forbidden)
 
     def _painted(self, item: CropSample, valid: Mask) -> CropLabels:
         objects = self.dataset.objects
@@ -160,6 +165,7 @@ class Samples:
         masks = [burn([objects[number].geometry], crop) for number in item.targets]
         own = burn([objects[number].geometry for number in item.shown], crop)
         foreign = [objects[number].geometry for number in self._foreign[item.raster].within(_window(crop))]
+        foreign.extend(self._without_say(item.raster, crop))
         # What is drawn is known, also where it reaches over the known ground; other side's objects never are.
         known = ((burn([self._allowed[item.raster]], crop) & ~burn(foreign, crop)) | own) & valid
         places = {name: index for index, name in enumerate(self.dataset.classes)}
@@ -169,6 +175,13 @@ class Samples:
         labels = np.array([places[objects[number].label] for number in item.targets], np.int64)
         stacked = np.stack(masks) if masks else np.zeros((0, crop.size, crop.size), np.bool_)
         return CropLabels(stacked & valid, known, classes.astype(np.int16), burn(cut, crop), labels)
+
+    def _without_say(self, raster: int, crop: Crop) -> list[BaseGeometry]:
+        """Return the labelled polygons in a crop that are no objects: what they are is known, but not taught."""
+        if not self._left_out:
+            return []
+        tree = self._left_out[raster]
+        return [tree.geometries[place] for place in tree.query(_window(crop), predicate="intersects")]
 
 
 class _Tree:

@@ -203,6 +203,40 @@ def test_only_surroundings_of_objects_are_known(ground: Ground, tmp_path: Path) 
     reader.close()
 
 
+def test_polygons_that_are_no_objects_are_no_background_of_maps(ground: Ground, tmp_path: Path) -> None:
+    extent = write_shapes(tmp_path / "extent.gpkg", [box(50, 50, 300, 300)])
+    shapes = [box(100, 200, 40, 20), box(200, 200, 3, 3), box(-4000, 300, 4100, 30)]
+    found, reader = dataset_of(ground, tmp_path, shapes, extent=extent, level=0)
+    unknown = []
+    for maps in (False, True):
+        samples = Samples(found, split(found, 0.0, 0), reader, held_out=False, maps=maps)
+        item = next(item for item in samples.items if item.crop == Crop(0, SIZE, 0, 0))
+        labels = samples.labels(item, never)
+        assert labels.masks.shape[0] == 1
+        unknown.append(300 * 300 - int(labels.known.sum()))
+    assert unknown == [0, 9 + 50 * 30]
+    reader.close()
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_no_ground_is_known_on_both_sides(ground: Ground, tmp_path: Path, maps: bool) -> None:
+    extent = write_shapes(tmp_path / "extent.gpkg", [box(0, 0, 1024, 1024)])
+    settings = ground.settings(tmp_path / "a.safetensors", extent=extent)
+    opened = GroundReader(settings)
+    found, sides = parted(ground, settings, opened)
+    everywhere = []
+    for held_out in (False, True):
+        known = np.zeros((1024, 1024), bool)
+        samples = Samples(found, sides, opened, held_out=held_out, maps=maps)
+        for item in samples.items:
+            crop, seen = item.crop, samples.labels(item, never).known
+            known[crop.row : crop.row + SIZE, crop.col : crop.col + SIZE] |= seen
+        everywhere.append(known)
+    opened.close()
+    assert all(known.any() for known in everywhere)
+    assert not (everywhere[0] & everywhere[1]).any()
+
+
 def test_an_extent_says_what_is_known(ground: Ground, tmp_path: Path) -> None:
     extent = write_shapes(tmp_path / "extent.gpkg", [box(50, 150, 300, 100)])
     found, reader = dataset_of(ground, tmp_path, [box(100, 200, 40, 20), box(340, 200, 40, 40)], extent=extent)
