@@ -11,6 +11,7 @@ from .adapter_files import AdapterSummary, Metric, missing_bands
 translate = QCoreApplication.translate
 
 FIRST_METRICS = ("iou", "iou_1_click")
+NO_BREAK = "\N{NO-BREAK SPACE}"
 MOST_CLASSES = 4
 MOST_METRICS = 8
 MOST_NOTES = 6
@@ -21,10 +22,10 @@ def headline(summary: AdapterSummary) -> str:
     parts = [_classes(summary)]
     if summary.objects:
         text = translate("Adapters", "1 object") if summary.objects == 1 else translate("Adapters", "{count} objects")
-        parts.append(text.format(count=summary.objects))
+        parts.append(text.format(count=summary.objects).replace(" ", NO_BREAK))
     metric = _first_metric(summary)
     if metric is not None:
-        parts.append(_metric_text(metric))
+        parts.append(_metric_text(metric).replace(" ", NO_BREAK))
     return " · ".join(part for part in parts if part)
 
 
@@ -66,7 +67,7 @@ def needs(summary: AdapterSummary, band_count: int, *, second: bool) -> str:
         return str(
             translate(
                 "Adapters",
-                "The adapter “{name}” needs a second raster of the same ground ({second}). Choose it below.",
+                "The adapter “{name}” needs a second raster of the same ground ({second}). Choose it as “Second”.",
             ).format(name=summary.name, second=summary.second)
         )
     return ""

@@ -109,6 +109,8 @@ class AdapterBox(QWidget):
             widget.setToolTip(shown)
         with QSignalBlocker(self.second_combo):
             self.second_combo.setLayer(state.second)
+            if state.second is None:
+                self.second_combo.setCurrentIndex(0)  # says what to do
         self._second_row.setVisible(chosen is not None and bool(chosen.second))
 
     def _show_fit(self) -> None:

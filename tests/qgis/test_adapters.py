@@ -22,7 +22,7 @@ from samtune.models.errors import EngineDiedError, ModelMissingError, TuningErro
 from samtune.plugin.acceptor import Acceptor
 from samtune.plugin.adapter_controller import LAYER_PROPERTY, AdapterController
 from samtune.plugin.adapter_files import AdapterSummary
-from samtune.plugin.adapter_texts import headline, needs, tooltip
+from samtune.plugin.adapter_texts import NO_BREAK, headline, needs, tooltip
 from samtune.plugin.click_controller import ClickController
 from samtune.plugin.engine_config import adapters_folder
 from samtune.plugin.map_frame import MapFrame
@@ -139,7 +139,7 @@ def test_choosing_in_the_panel(dock: SamTuneDock, ready_session: Session, folder
     assert ready_session.adapters.path == str(folder / "ponds.safetensors")
     assert combo.currentText() == "ponds"
     assert dock.adapter_box.info_label.isVisible()
-    assert dock.adapter_box.info_label.text() == "pond · 12 objects"
+    assert dock.adapter_box.info_label.text().replace(NO_BREAK, " ") == "pond · 12 objects"
     assert "Bands: 1, 2, 3" in combo.toolTip()
     QTest.keyClick(combo, Qt.Key.Key_Home)
     assert ready_session.adapters.chosen is None
@@ -450,6 +450,7 @@ def test_a_second_raster_is_asked_for_and_sent(
     assert not dock.adapter_box.second_combo.isVisible()
     adapters.choose(path)
     assert dock.adapter_box.second_combo.isVisible()
+    assert dock.adapter_box.second_combo.currentText() == "Choose the second raster"
     assert "(height)" in ready_session.adapters.problem
     height = QgsRasterLayer(str(write_raster(tmp_path / "dsm.tif", bands=1)), "dsm")
     project.addMapLayer(height)
@@ -540,7 +541,7 @@ def test_headline_and_tooltip() -> None:
         held_out=4,
         notes=("<img src='x'>",),
     )
-    assert headline(made) == "roof, road · 12 objects · IoU 0.41 → 0.58"
+    assert headline(made).replace(NO_BREAK, " ") == "roof, road · 12 objects · IoU 0.41 → 0.58"
     shown = tooltip(made)
     for text in ("tiny", "roof (9), road (3)", "4, 3, 2", "Further bands: 5", "height", "0.5 to 1 m", "ap 0.30"):
         assert text in shown

@@ -203,7 +203,7 @@ def test_an_adapter_is_added_used_and_lost(
     assert bench.session.outline.geometry.asWkb() != plain.geometry.asWkb()
     wait(lambda: state.notes, "the warning of its ground resolution")
     assert "100 m per pixel" in state.notes[0]
-    assert bench.dock.adapter_box.info_label.text() == "crown · 7 objects"
+    assert bench.dock.adapter_box.info_label.text() == "crown · 7\N{NO-BREAK SPACE}objects"
     QTest.keyClick(window.canvas, Qt.Key.Key_Return)
     wait(lambda: polygon_layer.featureCount() == 1, "the polygon")
     assert next(polygon_layer.getFeatures())["adapter"] == "crowns"
