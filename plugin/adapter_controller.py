@@ -99,7 +99,8 @@ class AdapterController(QObject):
         Args:
             path: of its file; empty for the model as it is.
         """
-        self._take(next((summary for summary in self._state.known if str(summary.path) == path), None))
+        known = (summary for summary in self._state.known if summary.answers_clicks)
+        self._take(next((summary for summary in known if str(summary.path) == path), None))
 
     def add(self, path: str) -> None:
         """Have a file checked by the engine and copied into the folder; it is used at once then.

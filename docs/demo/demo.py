@@ -196,7 +196,7 @@ class Demo:
 
         def answer() -> None:
             dialog = QApplication.activeModalWidget()
-            if isinstance(dialog, QFileDialog):
+            if isinstance(dialog, QFileDialog) and dialog.isActiveWindow():  # keys go to the window in front
                 timer.stop()
                 self.hand.type(dialog.focusWidget() or dialog, str(OUTPUT))
 

@@ -24,12 +24,14 @@ from samtune.plugin.adapter_controller import LAYER_PROPERTY, AdapterController
 from samtune.plugin.adapter_files import AdapterSummary
 from samtune.plugin.adapter_texts import NO_BREAK, headline, needs, tooltip
 from samtune.plugin.click_controller import ClickController
+from samtune.plugin.diagnostics import diagnostics_text
 from samtune.plugin.engine_config import adapters_folder
 from samtune.plugin.map_frame import MapFrame
 from samtune.plugin.session import EngineState, NoticeLevel, Session
 from samtune.plugin.settings import PluginSettings
 from samtune.plugin.status import State, status_of
 from samtune.ui.dock import SamTuneDock
+from samtune.ui.options_page import OptionsPage
 from samtune_test_engine_helpers import wait_until
 from samtune_test_support import (
     LEFT,
@@ -184,6 +186,41 @@ def test_the_default_folder_lies_beside_the_models(settings: PluginSettings, tmp
     assert adapters_folder(settings).parts[-2:] == ("samtune", "adapters")
     settings.adapters_folder.setValue(str(tmp_path))
     assert adapters_folder(settings) == tmp_path
+
+
+def test_the_folder_is_set_on_the_options_page(qgis_app: object, settings: PluginSettings, tmp_path: Path) -> None:
+    applied: list[int] = []
+    page = OptionsPage(settings, lambda: applied.append(1))
+    page.adapters_folder.setFilePath(str(tmp_path))
+    page.apply()
+    assert adapters_folder(settings) == tmp_path
+    assert applied == [1]
+    page.deleteLater()
+
+
+def test_another_folder_is_no_loss_to_tell(
+    session: Session, service: ScriptedService, settings: PluginSettings, project: QgsProject, folder: Path
+) -> None:
+    told, folders = notices(session), [folder]
+    made = AdapterController(session, service, settings, lambda: folders[-1], lambda: 0, project)
+    made.refresh()
+    made.choose(str(folder / "maps.safetensors"))
+    assert session.adapters.chosen is None, "class maps answer no clicks"
+    made.choose(str(folder / "ponds.safetensors"))
+    folders.append(folder.parent)
+    made.refresh()
+    assert session.adapters.chosen is None
+    assert told == []
+    made.stop()
+
+
+def test_diagnostics_name_it(adapters: AdapterController, ready_session: Session, settings: PluginSettings) -> None:
+    assert "adapter: none of 4" in diagnostics_text(ready_session, settings, "1.2.3", "")
+    ready_session.adapters.choose(ready_session.adapters.known[2])
+    ready_session.adapters.set_notes(("Other bands.",))
+    text = diagnostics_text(ready_session, settings, "1.2.3", "")
+    assert "adapter: ponds.safetensors for tiny." in text
+    assert "Other bands." in text
 
 
 # --- remembering ------------------------------------------------------------------------------------------------------
