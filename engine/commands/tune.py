@@ -22,6 +22,7 @@ from ..raster_source import RasterSource
 from ..tune_ladder import Situation, recommended
 from ..tune_options import index_from, method_names, methods_from, schedule_from
 from ..tune_report import as_json, closing_text, opening_text
+from ..tuning.loop import CHECKPOINT
 from ..tuning.result import Estimate, Verdict
 from ..tuning.run import estimate, tune
 from ..tuning.settings import Bands, Labels, Schedule, Task, TuneSettings
@@ -29,9 +30,6 @@ from ..tuning.vectors import read_shapes
 
 NOT_BETTER = 3
 """Exit status when the adapter is written, but is no better than the base on the hold-out."""
-
-CHECKPOINT = "checkpoint.pt"
-"""The trainer's file in a run's folder that an interrupted run goes on from."""
 
 _EPILOG = f"""\
 methods: {", ".join(method_names())}
@@ -151,7 +149,7 @@ def _speaks() -> bool:
 
 def _run(args: argparse.Namespace, settings: TuneSettings, models: ModelService, progress: console.TaskProgress) -> int:
     if not _speaks():
-        tune(settings, models, progress)
+        tune(settings, models, progress, resume=args.resume)
         return 0
     expected: Estimate | None = None
     if args.estimate_only or not args.no_estimate:
@@ -161,7 +159,7 @@ def _run(args: argparse.Namespace, settings: TuneSettings, models: ModelService,
     sys.stdout.flush()
     if args.estimate_only:
         return 0
-    result = tune(settings, models, progress)
+    result = tune(settings, models, progress, resume=args.resume)
     progress.close()
     console.write(closing_text(result))
     if args.json is not None:

@@ -33,6 +33,9 @@ from .task import Figures, Moment, Objective, Work
 CHECKED = 24
 """Units of the hold-out that are measured during the run, at most."""
 
+CHECKPOINT = "checkpoint.pt"
+"""The file in a run's folder that it goes on from."""
+
 _GAIN = 1e-4
 _CALIBRATION = 8
 
@@ -95,7 +98,7 @@ class Trainer:
     @property
     def path(self) -> Path:
         """The checkpoint."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def scheduled(self) -> bool:

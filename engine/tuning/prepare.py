@@ -34,7 +34,7 @@ from .mapping import FindAll, Semantic
 from .promptable import Promptable
 from .reading import GroundReader
 from .samples import Samples
-from .settings import Task, TuneSettings
+from .settings import Bands, Task, TuneSettings
 from .split import Split, split
 from .task import Objective
 
@@ -108,6 +108,7 @@ def prepared(
     Raises:
         SamTuneError: the data, the model or a method cannot be used.
     """
+    settings, idle = used(settings)
     progress.report(-1.0, "Reading the labels")
     loaded = models.get(settings.model, progress)
     reader = GroundReader(settings)
@@ -120,7 +121,9 @@ def prepared(
             configs = completed(settings, dataset, reader.channels)
             torch.manual_seed(settings.seed)
             adapter = Adapter(model.network, configs)
-            yield _assembled(settings, model, dataset, sides, adapter, cache, reader)
+            ready = _assembled(settings, model, dataset, sides, adapter, cache, reader)
+            ready.notes.extend(idle)
+            yield ready
         finally:
             if adapter is not None:
                 adapter.detach()
@@ -198,8 +201,32 @@ def completed(settings: TuneSettings, dataset: Dataset, channels: int) -> tuple[
     return tuple(found)
 
 
+def used(settings: TuneSettings) -> tuple[TuneSettings, list[str]]:
+    """Leave out inputs that no method takes: an adapter that recorded them would ask for them in use.
+
+    Args:
+        settings: the run.
+
+    Returns:
+        The settings without them, and sentences that say so.
+    """
+    idle = []
+    if settings.wants_bands and not any(_takes_channels(config) for config in settings.methods):
+        settings = dataclasses.replace(settings, bands=Bands.RGB, indices=())
+        idle.append("None of the methods takes further bands, so they were left out; band_stem and patch_embed do.")
+    encodes = settings.task is not Task.PROMPTABLE or any(c.scope is Scope.ENCODER for c in settings.methods)
+    if settings.second is not None and not encodes:
+        settings = dataclasses.replace(settings, second=None)
+        idle.append("None of the methods takes a second raster, so it was left out; mm_adapter and mm_lora do.")
+    return settings, idle
+
+
+def _takes_channels(config: MethodConfig) -> bool:
+    return any(item.name == "channels" for item in dataclasses.fields(config))
+
+
 def _with_channels(config: MethodConfig, channels: int) -> MethodConfig:
-    if not any(item.name == "channels" for item in dataclasses.fields(config)):
+    if not _takes_channels(config):
         return config
     if not channels:
         raise TuningError(f"The method {config.method} takes further bands: say which, for example all of them.")
@@ -230,5 +257,5 @@ def own_copy(model: PromptableModel) -> PromptableModel:
 
 def files_of(settings: TuneSettings) -> tuple[Path, ...]:
     """Return the files that a run reads."""
-    found = (*settings.rasters, settings.labels.path, settings.second, settings.extent)
+    found = (*settings.rasters, settings.labels.path, settings.second, settings.extent, settings.previous)
     return tuple(path for path in found if path is not None)

@@ -6,13 +6,17 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 
+import torch
+
 from ...models.card import JsonValue
 from ...models.errors import OutputError
 from ...models.peft.adapter_file import save_adapter
+from ...models.peft.contract import TuningError
 from ...models.peft.plain import to_plain
 from ..model_service import ModelService
 from ..progress import Progress
 from .cards import Outcome, card_of
+from .checkpoint import read_checkpoint
 from .dataset import Dataset
 from .distil_hook import ExtraLoss
 from .distil_run import keeping, remember
@@ -20,7 +24,7 @@ from .distributed import Group, joined
 from .encoding import Encoding
 from .estimate import estimate
 from .exam import Exam, gain
-from .loop import Trainer
+from .loop import CHECKPOINT, Trainer
 from .prepare import Prepared, prepared
 from .records import write_end, write_start
 from .result import TuneResult, Verdict
@@ -38,6 +42,7 @@ def tune(
     added: Callable[[Prepared], ExtraLoss] | None = None,
     parted: Callable[[Dataset], Split] | None = None,
     group: Group | None = None,
+    resume: bool = False,
 ) -> TuneResult:
     """Tune a model. Goes on from the run folder's checkpoint where settings and data are the same.
 
@@ -48,6 +53,7 @@ def tune(
         added: makes a loss that is added to the task's; None: distillation where the settings ask for it.
         parted: parts the objects into those to learn from and those to measure on; None: by blocks of ground.
         group: the processes that train together; None: those that ``torchrun`` started, or this one alone.
+        resume: refuse to begin anew in the place of an interrupted run of other settings or data.
 
     Raises:
         SamTuneError: the data cannot be used, the loss is no number any more, or the memory does not suffice.
@@ -58,6 +64,8 @@ def tune(
         raise OutputError(f"There is no folder {settings.output.parent}. Make it, or choose another output.")
     with prepared(settings, models, progress, parted) as ready:
         folder = settings.work_folder
+        if resume:
+            _refuse_another(ready)
         if together.first:
             write_start(folder, settings, ready.dataset, ready.parted)
         base = Encoding(ready.model, None, ready.cache, amp=settings.amp)
@@ -82,6 +90,15 @@ def tune(
         after = _measured(ready, tuned, progress, "Measuring the adapter") if together.first else None
         ready.adapter.detach()
         return _concluded(ready, trainer, before, after)
+
+
+def _refuse_another(ready: Prepared) -> None:
+    path = ready.settings.work_folder / CHECKPOINT
+    if path.is_file() and read_checkpoint(path, ready.key(), torch.device("cpu")) is None:
+        raise TuningError(
+            f"The run kept in {path.parent} was begun with other settings or data, so it cannot be gone on with. Give "
+            "the same ones (its command.txt has the command), or begin anew with --overwrite."
+        )
 
 
 def _measured(ready: Prepared, encoding: Encoding, progress: Progress, text: str) -> Exam | None:

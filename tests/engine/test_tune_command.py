@@ -45,15 +45,17 @@ class Trainer:
         self.act: Callable[[TuneSettings, Progress], None] = lambda settings, progress: None
         self.tuned = 0
         self.held_out = 7
+        self.resumed = False
 
     def estimate(self, settings: TuneSettings, models: object, progress: Progress) -> Estimate:
         """Answer."""
         self.settings.append(settings)
         return ESTIMATE
 
-    def tune(self, settings: TuneSettings, models: object, progress: Progress) -> TuneResult:
+    def tune(self, settings: TuneSettings, models: object, progress: Progress, *, resume: bool = False) -> TuneResult:
         """Answer."""
         self.settings.append(settings)
+        self.resumed = resume
         self.tuned += 1
         progress.report(0.5, "Step 100 of 200")
         self.act(settings, progress)
@@ -216,6 +218,7 @@ def test_interrupting_ends_in_good_order_and_says_how_to_go_on(
     assert tune(data, tmp_path / "a.safetensors") == 1, "it says what there is to go on with"
     assert "--resume" in capsys.readouterr().err
     assert tune(data, tmp_path / "a.safetensors", "--resume") == 0
+    assert trainer.resumed
 
 
 def test_beginning_anew_lets_the_interrupted_run_go(

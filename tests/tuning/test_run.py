@@ -15,12 +15,14 @@ from samtune.engine.progress import NullProgress
 from samtune.engine.tuning import samples
 from samtune.engine.tuning.dataset import Dataset
 from samtune.engine.tuning.estimate import peak_memory
+from samtune.engine.tuning.prepare import used
 from samtune.engine.tuning.result import Verdict
 from samtune.engine.tuning.run import estimate, tune
-from samtune.engine.tuning.settings import Schedule, Task, TuneSettings
+from samtune.engine.tuning.settings import Bands, Schedule, Task, TuneSettings
 from samtune.engine.tuning.split import Split, leave_one_out
 from samtune.models.errors import CancelledByUser, OutputError
 from samtune.models.peft.adapter_file import load_adapter, read_card
+from samtune.models.peft.band_stem import BandStemConfig
 from samtune.models.peft.contract import TuningError
 from samtune.models.peft.lora import LoraConfig
 from samtune.models.peft.selective import DecoderConfig
@@ -99,6 +101,38 @@ def test_a_cancelled_run_is_gone_on_with(ground: Ground, tmp_path: Path) -> None
     assert again.verdict is Verdict.NOT_MEASURED
     assert again.before is None
     assert any("Nothing is held out" in note for note in read_card(again.path).notes)
+
+
+def test_a_kept_run_of_other_settings_is_not_lost_by_resuming(ground: Ground, tmp_path: Path) -> None:
+    settings = ground.settings(tmp_path / "a.safetensors", schedule=replace(QUICK, steps=3), hold_out=0.0)
+
+    class Stop(NullProgress):
+        def report(self, fraction: float, message: str) -> None:
+            if "step 2" in message:
+                raise CancelledByUser
+
+    with pytest.raises(CancelledByUser):
+        tune(settings, service(), Stop())
+    kept = (settings.work_folder / "checkpoint.pt").read_bytes()
+    longer = replace(settings, schedule=replace(QUICK, steps=4))
+    with pytest.raises(TuningError, match="begun with other settings"):
+        tune(longer, service(), NullProgress(), resume=True)
+    assert (settings.work_folder / "checkpoint.pt").read_bytes() == kept
+    assert tune(settings, service(), NullProgress(), resume=True).steps == 3
+
+
+def test_inputs_that_no_method_takes_are_not_asked_for_in_use(ground: Ground, tmp_path: Path) -> None:
+    settings = ground.settings(
+        tmp_path / "a.safetensors", schedule=QUICK, bands=Bands.ALL, second=ground.raster, hold_out=0.0
+    )
+    result = tune(settings, service(), NullProgress())
+    card = read_card(result.path)
+    assert (card.inputs.bands, card.inputs.second) == ((), None)
+    assert sum("left out" in note for note in result.notes) == 2
+    lora, notes = used(replace(settings, methods=(LoraConfig(rank=2),)))
+    assert (lora.second, lora.wants_bands, len(notes)) == (ground.raster, False, 1)
+    stem, notes = used(replace(settings, methods=(BandStemConfig(),)))
+    assert (stem.second, stem.wants_bands, notes) == (ground.raster, True, [])
 
 
 @pytest.mark.timeout(300)
