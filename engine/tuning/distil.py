@@ -78,6 +78,7 @@ class Distiller:
         previous: Adapter | None = None,
         exemplars: Sequence[Exemplar] = (),
         config: DistillationConfig | None = None,
+        bumps: bool = True,
     ) -> None:
         """Take the material; nothing is computed yet.
 
@@ -88,6 +89,7 @@ class Distiller:
             previous: the adapter of the task to protect, not attached; None for a running mean of ``adapter``.
             exemplars: objects of that task.
             config: weights and thresholds; the defaults where None.
+            bumps: the model wants prompts drawn into the mask prompt (the card's ``click_bumps``).
 
         Raises:
             SamTuneError: there are no crops.
@@ -98,7 +100,7 @@ class Distiller:
                 "Choose a larger area, or tune without keeping it."
             )
         self._tiles, self._exemplars = tuple(tiles), tuple(exemplars)
-        self._config = config or DistillationConfig()
+        self._config, self._bumps = config or DistillationConfig(), bumps
         self._known: dict[int, _Known] = {}
         self._embedded: dict[int, torch.Tensor] = {}
         self._previous = None if previous is None else previous.eval().requires_grad_(requires_grad=False)
@@ -143,8 +145,8 @@ class Distiller:
             image = self._tiles[number].image.to(device_of(sam))[None]
             with torch.no_grad(), instead(sam, context.adapter, None):
                 embedding = see(sam, None, image, SideInputs()).embedding.float()
-                grid = grid_prompts(sam, embedding, self._config.least_iou)
-                logits, predicted = answer(sam, embedding, grid)
+                grid = grid_prompts(sam, embedding, self._config.least_iou, bumps=self._bumps)
+                logits, predicted = answer(sam, embedding, grid, bumps=self._bumps)
             half = (embedding.half().cpu(), logits.half().cpu())
             self._known[number] = _Known(half[0], grid, half[1], predicted.cpu())
         return self._known[number]
@@ -155,7 +157,7 @@ class Distiller:
         config, device = self._config, device_of(context.sam)
         teacher = known.embedding.to(device).float()
         own = _look(context.sam, context.adapter, tile, teacher)
-        answers = [answer(context.sam, stream[None], prompts)[0] for stream in own.embedding]
+        answers = [answer(context.sam, stream[None], prompts, bumps=self._bumps)[0] for stream in own.embedding]
         masks = known.logits[rows].to(device).float()
         terms = {
             "mask": mask_imitation(answers[0], masks, known.predicted[rows].to(device), config.least_iou),
@@ -174,7 +176,7 @@ class Distiller:
         own = _look(sam, context.adapter, tile, base)
         if not context.adapter.tunes_encoder:
             self._embedded[number] = own.embedding.detach()
-        answered = _Answered(own, answer(sam, own.embedding[:1], prompts)[0])
+        answered = _Answered(own, answer(sam, own.embedding[:1], prompts, bumps=self._bumps)[0])
         return self._old(context, tile, prompts, answered, self._embedded.get(number))
 
     def _old(
@@ -189,7 +191,7 @@ class Distiller:
         before = self._previous if self._mean is None else self._mean.adapter
         with torch.no_grad(), instead(context.sam, context.adapter, before):
             seen = _look(context.sam, before, tile, base)
-            target, _ = answer(context.sam, seen.embedding[:1], prompts)
+            target, _ = answer(context.sam, seen.embedding[:1], prompts, bumps=self._bumps)
         loss = divergence(own.logits, target, self._config.temperature).mean()
         classes = own.seen.classes
         if classes is not None and seen.classes is not None and classes.shape == seen.classes.shape:

@@ -58,7 +58,15 @@ def keeping(ready: Prepared, check: Check) -> ExtraLoss | None:
     general = DistillationConfig()
     config = general if settings.keep_general else DistillationConfig(feature=0.0, mask=0.0)
     tiles = unlabelled(ready, check)
-    return Distiller(ready.model.network, ready.adapter, tiles, previous=previous, exemplars=exemplars, config=config)
+    return Distiller(
+        ready.model.network,
+        ready.adapter,
+        tiles,
+        previous=previous,
+        exemplars=exemplars,
+        config=config,
+        bumps=ready.model.card.click_bumps,
+    )
 
 
 def _go_on_from(ready: Prepared) -> Adapter:

@@ -107,13 +107,16 @@ def see(
         return encode(sam.image_encoder, images, collect=collect)
 
 
-def answer(sam: Sam, embedding: torch.Tensor, prompts: Prompts) -> tuple[torch.Tensor, torch.Tensor]:
+def answer(
+    sam: Sam, embedding: torch.Tensor, prompts: Prompts, *, bumps: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode the objects of one crop.
 
     Args:
         sam: with whatever is attached to it.
         embedding: (1, 256, h, w).
         prompts: of K clicks and J boxes.
+        bumps: the model wants prompts drawn into the mask prompt (the card's ``click_bumps``).
 
     Returns:
         Logits (3 K + J, 4 h, 4 w), the three masks of each click and the single one of each box, and the IoU predicted
@@ -126,7 +129,7 @@ def answer(sam: Sam, embedding: torch.Tensor, prompts: Prompts) -> tuple[torch.T
     if len(prompts.clicks):
         points = prompts.clicks.to(device)[:, None]
         labels = torch.ones(len(points), 1, dtype=torch.int64, device=device)
-        planes = draw_prompts(size, points, labels, embeddings=embedding.expand(len(points), -1, -1, -1))
+        planes = _planes(size, points, labels, None, embedding) if bumps else None
         masks, iou = decode_batch(sam, embedding, points, labels, None, planes)
         logits.append(masks[:, 1:].flatten(0, 1).float())
         predicted.append(iou[:, 1:].flatten().float())
@@ -134,27 +137,38 @@ def answer(sam: Sam, embedding: torch.Tensor, prompts: Prompts) -> tuple[torch.T
         boxes = prompts.boxes.to(device)
         points = torch.zeros(len(boxes), 0, 2, device=device)
         labels = torch.zeros(len(boxes), 0, dtype=torch.int64, device=device)
-        planes = draw_prompts(size, points, labels, boxes, embeddings=embedding.expand(len(boxes), -1, -1, -1))
+        planes = _planes(size, points, labels, boxes, embedding) if bumps else None
         masks, iou = decode_batch(sam, embedding, points, labels, boxes, planes)
         logits.append(masks[:, 0].float())
         predicted.append(iou[:, 0].float())
     return torch.cat(logits), torch.cat(predicted)
 
 
-def grid_prompts(sam: Sam, embedding: torch.Tensor, least_iou: float) -> Prompts:
+def _planes(
+    size: tuple[int, int],
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    boxes: torch.Tensor | None,
+    embedding: torch.Tensor,
+) -> torch.Tensor:
+    return draw_prompts(size, points, labels, boxes, embeddings=embedding.expand(len(points), -1, -1, -1))
+
+
+def grid_prompts(sam: Sam, embedding: torch.Tensor, least_iou: float, *, bumps: bool = True) -> Prompts:
     """Make prompts for a crop: a grid of clicks, and the boxes of what the model finds at them and is sure of.
 
     Args:
         sam: without adapters.
         embedding: (1, 256, h, w) from its encoder.
         least_iou: least predicted IoU of a mask whose box is taken.
+        bumps: as for :func:`answer`.
     """
     height, width = (PATCH * length for length in embedding.shape[-2:])
     xs = (torch.arange(GRID_SIDE) + 0.5) * width / GRID_SIDE
     ys = (torch.arange(GRID_SIDE) + 0.5) * height / GRID_SIDE
     clicks = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 2)
     none = torch.zeros(0, 4)
-    logits, predicted = answer(sam, embedding, Prompts(clicks, none))
+    logits, predicted = answer(sam, embedding, Prompts(clicks, none), bumps=bumps)
     boxes = confident_boxes(logits.cpu(), predicted.cpu(), least_iou)
     return Prompts(clicks, boxes)
 

@@ -136,9 +136,9 @@ def test_the_adapter_is_attached_again_and_the_base_as_it_was(sam: Sam) -> None:
 def test_the_base_is_asked_once_per_tile(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def counted(*arguments: object) -> Prompts:
+    def counted(*arguments: object, **options: bool) -> Prompts:
         asked.append(1)
-        return grid_prompts(*arguments)  # type: ignore[arg-type]
+        return grid_prompts(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(distil, "grid_prompts", counted)
     adapter = Adapter(sam, [LoraConfig()])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samtune.engine.tuning import distil_streams
 from samtune.engine.tuning.distil import Distiller
 from samtune.engine.tuning.distil_hook import StepContext
 from samtune.engine.tuning.distil_spectral import SpectralDistiller
@@ -77,6 +78,20 @@ def test_one_modality_has_no_mutual_term(sam: Sam) -> None:
     distiller(context(sam, adapter))
     adapter.detach()
     assert "mutual" not in distiller.figures
+
+
+def test_models_without_bumps_are_asked_as_they_are_in_use(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> torch.Tensor:
+        pytest.fail("prompts were drawn")
+
+    monkeypatch.setattr(distil_streams, "draw_prompts", never)
+    adapter = Adapter(sam, [LoraConfig()])
+    distiller = Distiller(sam, adapter, [Unlabelled(smooth(3, 0))], bumps=False)
+    adapter.attach(sam)
+    loss = distiller(context(sam, adapter))
+    adapter.detach()
+    assert loss is not None
+    assert torch.isfinite(loss)
 
 
 @pytest.mark.parametrize("classes", [3, 4])
