@@ -107,6 +107,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     run_options.add_argument("--estimate-only", action="store_true", help="say what it would take, and stop")
     run_options.add_argument("--no-estimate", action="store_true", help="start at once")
     run_options.add_argument("--resume", action="store_true", help="go on with the run that was interrupted")
+    run_options.add_argument("--full-precision", action="store_true", help="float32 everywhere; slower on a GPU")
     run_options.add_argument("--overwrite", action="store_true", help="replace an existing adapter, begin anew")
     run_options.add_argument("--folder", type=Path, metavar="DIR", help="of checkpoints and records (NAME.run)")
 
@@ -216,6 +217,7 @@ def _settings(args: argparse.Namespace, device: DeviceChoice) -> TuneSettings:
         hold_out=args.hold_out,
         least=args.least,
         seed=args.seed,
+        amp=not args.full_precision,
         folder=args.folder,
         command=_command(),
         notes=args.note,

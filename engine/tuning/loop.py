@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ CHECKPOINT = "checkpoint.pt"
 
 _GAIN = 1e-4
 _CALIBRATION = 8
+
+_Done = TypeVar("_Done")
 
 
 @dataclass
@@ -183,15 +186,19 @@ class Trainer:
 
     def _gradients(self, check: Callable[[], None]) -> Figures:
         """Leave the step's gradients in the adapter's parameters; with less memory where it does not suffice."""
+        return self._sparing(lambda: self._attempt(check))
+
+    def _sparing(self, work: Callable[[], _Done]) -> _Done:
+        """Do something, again with less memory where it does not suffice."""
         while True:
             try:
-                return self._attempt(check)
+                return work()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 ran_out = error
             # Out of the handler, so that the failed attempt's tensors are let go first.
-            self.optimiser.zero_grad(set_to_none=True)
+            self.adapter.zero_grad(set_to_none=True)
             text = fall_back(
                 self.state,
                 tunes_encoder=not self.encoding.frozen,
@@ -199,6 +206,7 @@ class Trainer:
                 error=ran_out.with_traceback(None),
                 device=self.encoding.model.device,
             )
+            self.encoding.recompute = self.state.recompute
             self.notes.append(text)
             del ran_out
 
@@ -293,7 +301,8 @@ class Trainer:
             return lambda: self.objective.probe(work, moment)
 
         losses = [probe(work, place) for place, work in enumerate(works)]
-        self.adapter.calibrate(self.encoding.model.network, losses)
+        self.encoding.recompute = self.state.recompute
+        self._sparing(lambda: self.adapter.calibrate(self.encoding.model.network, losses))
         self.adapter.zero_grad(set_to_none=True)
 
     def _refuse_nonsense(self, loss: float, norm: float) -> None:

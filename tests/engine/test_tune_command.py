@@ -124,7 +124,7 @@ def test_every_option_reaches_the_trainer(trainer: Trainer, data: list[str], tmp
         *("--class-field", "kind", "--layer", "drawn", "--where", "kind = 'kind 1'", "--extent", extent),
         *("--bands", "1,1,1", "--further", "1", "--index", "ndvi=1,2", "--second", second, "--level", 1),
         *("--least", 9, "--hold-out", 0.3, "--head", "instances", "--method", "late-lora", "--set", "lora.rank=2"),
-        *("--keep-general", "--previous", data[0]),
+        *("--keep-general", "--previous", data[0], "--full-precision"),
         *("--set", "schedule.rate=0.001", "--steps", 20, "--seed", 5, "--note", "By hand.", "--folder", tmp_path / "r"),
     ]
     assert tune([data[0], *data], tmp_path / "a.safetensors", *options) == 0
@@ -137,7 +137,7 @@ def test_every_option_reaches_the_trainer(trainer: Trainer, data: list[str], tmp
     assert (one.task, one.methods) == (Task.INSTANCES, (LoraConfig(rank=2, start=0.5),))
     assert (one.schedule.steps, one.schedule.rate, one.seed, one.hold_out) == (20, 0.001, 5, 0.3)
     assert (one.notes, one.work_folder) == ("By hand.", tmp_path / "r")
-    assert (one.keep_general, one.previous) == (True, Path(data[0]))
+    assert (one.keep_general, one.previous, one.amp) == (True, Path(data[0]), False)
     assert one.command.startswith("samtune ")
 
 

@@ -417,3 +417,21 @@ def test_objects_without_a_pixel_to_judge_by_teach_nothing(ground: Ground, setti
     logged = (settings.work_folder / "training.csv").read_text(encoding="utf-8").splitlines()
     assert logged[0].startswith("step,loss,first,point,box,corrected")
     assert len(logged) == 5
+
+
+def test_calibrating_with_little_memory_computes_activations_again(
+    settings: TuneSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def calibrate(self: Adapter, sam: object, losses: Sequence[Callable[[], torch.Tensor]]) -> None:
+        tries.append(len(losses))
+        if len(tries) < 3:
+            raise torch.OutOfMemoryError("injected")
+
+    monkeypatch.setattr(Adapter, "calibrate", calibrate)
+    with trainer_of(settings) as trainer:
+        assert len(tries) == 3
+        assert trainer.state.recompute
+        assert trainer.encoding.recompute
+        assert len(trainer.notes) == 2
