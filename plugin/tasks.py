@@ -40,7 +40,8 @@ class BaseTask(QgsTask):
         Args:
             description: for QGIS's task list.
         """
-        super().__init__(description, QgsTask.Flag.CanCancel)
+        # The plugin says itself how work ended; QGIS would call a cancelled task a failed one.
+        super().__init__(description, QgsTask.Flag.CanCancel | QgsTask.Flag.Silent)
         self._feedback = QgsFeedback()
         self._result: object = None
         self._error: SamTuneError | CancelledByUser | None = None

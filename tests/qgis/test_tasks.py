@@ -244,3 +244,4 @@ def test_a_killed_engine_fails_the_task_and_the_next_task_works(
 def test_the_flag_says_that_it_can_be_cancelled(qgis_app: QgsApplication) -> None:
     assert Work(until_cancelled).canCancel()
     assert Work(until_cancelled).flags() & QgsTask.Flag.CanCancel
+    assert Work(until_cancelled).flags() & QgsTask.Flag.Silent, "QGIS would call a cancelled task a failed one"
