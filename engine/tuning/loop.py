@@ -93,8 +93,8 @@ class Trainer:
         if found is not None:
             self.state = found[0]
             self.optimiser.load_state_dict(found[2])
-            if isinstance(self.added, Remembering):
-                self.added.recall(self.state.remembered)
+            if self._memory is not None:
+                self._memory.recall(self.state.remembered)
         if self._curves is not None:
             self._curves.cut(self.state.step)
 
@@ -102,6 +102,11 @@ class Trainer:
     def path(self) -> Path:
         """The checkpoint."""
         return self.folder / CHECKPOINT
+
+    @property
+    def _memory(self) -> Remembering | None:
+        added: object = self.added
+        return added if isinstance(added, Remembering) else None
 
     @property
     def scheduled(self) -> bool:
@@ -142,8 +147,8 @@ class Trainer:
         """Write the checkpoint."""
         if self.group.first:
             weights = _copied(self.adapter.state_dict())
-            if isinstance(self.added, Remembering):
-                self.state.remembered = self.added.remembered()
+            if self._memory is not None:
+                self.state.remembered = self._memory.remembered()
             write_checkpoint(self.path, self.key, self.state, weights, self.optimiser)
 
     def _one(self, progress: Progress) -> None:
