@@ -153,6 +153,11 @@ def _assembled(
     notes = [*dataset.notes, *sides.notes]
     if maps and any(config.scope is Scope.DECODER for config in adapter.configs):
         notes.append("The mask decoder learns nothing from maps; tune it with the head promptable.")
+    if maps and not dataset.extents:
+        notes.append(
+            "Without an extent, what lies around an object, up to half its size, counts as none of the classes. Draw "
+            "everything there, or say by an extent where everything is drawn."
+        )
     return Prepared(settings, model, dataset, sides, train, held, adapter, objective, examiner, cache, reader, notes)
 
 

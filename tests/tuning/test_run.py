@@ -163,6 +163,7 @@ def test_maps_are_learnt_measured_and_saved(ground: Ground, tmp_path: Path, task
     card = read_card(result.path)
     assert card.head.value == task.value
     assert [item.value for item in card.classes] == ([0, 1, 2] if task is Task.SEMANTIC else [0, 1])
+    assert any("Without an extent" in note for note in result.notes)
     rows = np.genfromtxt(settings.work_folder / "training.csv", delimiter=",", names=True)
     assert rows["loss"][-3:].mean() < rows["loss"][:3].mean()
 
