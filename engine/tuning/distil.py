@@ -79,6 +79,7 @@ class Distiller:
         exemplars: Sequence[Exemplar] = (),
         config: DistillationConfig | None = None,
         bumps: bool = True,
+        running_mean: bool = True,
     ) -> None:
         """Take the material; nothing is computed yet.
 
@@ -86,10 +87,12 @@ class Distiller:
             sam: the base.
             adapter: what is going to be tuned.
             tiles: unlabelled crops.
-            previous: the adapter of the task to protect, not attached; None for a running mean of ``adapter``.
+            previous: the adapter of the task to protect, not attached; None where there is none.
             exemplars: objects of that task.
-            config: weights and thresholds; the defaults where None.
+            config: weights and thresholds; those of the design where None.
             bumps: the model wants prompts drawn into the mask prompt (the card's ``click_bumps``).
+            running_mean: without a previous adapter, a running mean of ``adapter`` stands for it; else the base does,
+                whose answers are known already.
 
         Raises:
             SamTuneError: there are no crops.
@@ -104,7 +107,8 @@ class Distiller:
         self._known: dict[int, _Known] = {}
         self._embedded: dict[int, torch.Tensor] = {}
         self._previous = None if previous is None else previous.eval().requires_grad_(requires_grad=False)
-        self._mean = RunningMean(sam, adapter, self._config.average) if previous is None else None
+        averaged = previous is None and running_mean
+        self._mean = RunningMean(sam, adapter, self._config.average) if averaged else None
         self.figures: dict[str, float] = {}
 
     def __call__(self, context: StepContext) -> torch.Tensor | None:
@@ -161,8 +165,11 @@ class Distiller:
         masks = known.logits[rows].to(device).float()
         terms = {
             "mask": mask_imitation(answers[0], masks, known.predicted[rows].to(device), config.least_iou),
-            "old": self._old(context, tile, prompts, _Answered(own, answers[0]), teacher),
         }
+        if self._mean is None and self._previous is None:
+            terms["old"] = divergence(answers[0], masks, config.temperature).mean()
+        else:
+            terms["old"] = self._old(context, tile, prompts, _Answered(own, answers[0]), teacher)
         if context.adapter.tunes_encoder:
             terms["feature"] = feature_distance(own.embedding[:1], teacher)
         if len(answers) == 2:

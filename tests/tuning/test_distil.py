@@ -119,6 +119,23 @@ def test_the_loss_is_the_weighted_sum_of_the_logged_terms(sam: Sam) -> None:
     )
 
 
+def test_without_a_mean_the_base_stands_for_the_previous_version(sam: Sam) -> None:
+    adapter = moved(Adapter(sam, [LoraConfig()]), 0.1)
+    images = tiles(1)
+    plain = Distiller(sam, adapter, images, previous=Adapter(sam, [LoraConfig()]))
+    known = Distiller(sam, adapter, images, running_mean=False)
+    adapter.attach(sam)
+    for distiller in (plain, known):
+        distiller(context(sam, adapter))
+    runs: list[int] = []
+    handle = sam.image_encoder.patch_embed.register_forward_hook(lambda *_: runs.append(1))
+    known(context(sam, adapter))
+    handle.remove()
+    adapter.detach()
+    assert len(runs) == 1  # the student's alone
+    assert known.figures["old"] == pytest.approx(plain.figures["old"], rel=0.02, abs=1e-4)
+
+
 def test_the_adapter_is_attached_again_and_the_base_as_it_was(sam: Sam) -> None:
     before = {name: value.clone() for name, value in sam.state_dict().items()}
     adapter = moved(Adapter(sam, [DecoderConfig()]), 0.01)

@@ -146,15 +146,13 @@ def test_the_running_mean_goes_on_where_a_run_was_stopped(first: tuple[object, T
     ground, _ = first
     found = []
     for name, parts in (("whole", (3,)), ("parted", (2, 3))):
-        settings = ground.settings(
-            tmp_path / f"{name}.safetensors", methods=(BitFitConfig(),), keep_general=True, hold_out=0.0, amp=False
-        )
+        settings = ground.settings(tmp_path / f"{name}.safetensors", methods=(BitFitConfig(),), hold_out=0.0, amp=False)
         settings = replace(settings, schedule=replace(settings.schedule, steps=3, rate=0.01))
         for stop in parts:
             with prepared(settings, made.service(), Silent()) as ready:
                 ready.adapter.attach(ready.model.network)
                 encoding = Encoding(ready.model, ready.adapter, ready.cache, amp=False)
-                added = keeping(ready, never)
+                added = Distiller(ready.model.network, ready.adapter, unlabelled(ready, never, most=2))
                 trainer = Trainer(
                     settings, encoding, ready.adapter, ready.objective, None, settings.work_folder, "k", added=added
                 )
