@@ -64,7 +64,7 @@ class AdapterController(QObject):
         self._settle.setSingleShot(True)
         self._settle.setInterval(SETTLE_MS)
         self._settle.timeout.connect(self.refresh)
-        self._watcher.directoryChanged.connect(self._settle.start)
+        self._watcher.directoryChanged.connect(lambda _folder: self._settle.start())
         self._state.changed.connect(self._look)
         self._state.doubted.connect(self.refresh)
         session.raster_changed.connect(self._look)
