@@ -23,6 +23,7 @@ from ..tune_ladder import Situation, recommended
 from ..tune_options import index_from, method_names, methods_from, schedule_from
 from ..tune_report import as_json, closing_text, opening_text
 from ..tuning.loop import CHECKPOINT
+from ..tuning.objects import on_raster, to_pixels
 from ..tuning.result import Estimate, Verdict
 from ..tuning.run import estimate, tune
 from ..tuning.settings import Bands, Labels, Schedule, Task, TuneSettings
@@ -262,11 +263,12 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
 
 
 def _usable(args: argparse.Namespace, labels: Labels) -> int:
-    """Return how many polygons are large enough on the first raster."""
+    """Return how many polygons lie large enough on the first raster."""
     source = RasterSource(RasterSpec(str(args.rasters[0])))
     source.close()
     shapes = read_shapes(labels, source.info.crs_wkt).items
-    return sum(shape.geometry.area >= args.least * source.info.pixel_size**2 for shape in shapes)
+    on_it = (on_raster(to_pixels(shape.geometry, source.frame), source.frame) for shape in shapes)
+    return sum(piece.area >= args.least for piece in on_it)
 
 
 def _command() -> str:

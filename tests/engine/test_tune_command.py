@@ -156,6 +156,14 @@ def test_without_a_method_the_ladder_decides_and_says_why(
     assert "--method" in capsys.readouterr().err
 
 
+def test_objects_beyond_the_raster_do_not_count(
+    trainer: Trainer, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = polygons(tmp_path / "many.gpkg", 60)
+    assert tune([data[0], str(labels)], tmp_path / "a.safetensors") == 0
+    assert "With 30 objects" in capsys.readouterr().err
+
+
 def test_the_estimate_alone_needs_no_free_output(
     trainer: Trainer, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
