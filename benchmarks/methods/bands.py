@@ -141,13 +141,15 @@ def findings(report: Report, names: Sequence[str]) -> list[str]:
     """Compare the band stem with the image alone and with LoRA, and their sizes."""
     found = []
     for name in names:
-        stem, rgb, lora = (report.mean(arm, name, "miou") for arm in (STEM, RGB, LORA_ALL))
+        over_rgb, over_lora = (report.gain(STEM, arm, name, "miou") for arm in (RGB, LORA_ALL))
+        if over_rgb is None or over_lora is None:
+            continue
         sizes = {run.arm: run.trainable for run in report.runs if run.case == name}
         share = sizes[STEM] / sizes[LORA_ALL]
-        found.append(f"{name}: band stem {stem:.3f}, RGB alone {rgb:.3f}; aim: above, {_verdict(stem > rgb)}.")
+        found.append(f"{name}: band stem less RGB alone {over_rgb:+.3f}; aim: above, {_verdict(over_rgb > 0)}.")
         found.append(
-            f"{name}: band stem {stem:.3f}, LoRA r16 on all bands {lora:.3f}; aim: level (0.005), "
-            f"{_verdict(stem >= lora - 0.005)}; with {share:.2f} of its parameters; aim: at most 1/{_SHARE}, "
+            f"{name}: band stem less LoRA r16 on all bands {over_lora:+.3f}; aim: level (0.005), "
+            f"{_verdict(over_lora >= -0.005)}; with {share:.2f} of its parameters; aim: at most 1/{_SHARE}, "
             f"{_verdict(share <= 1 / _SHARE)}."
         )
     return found

@@ -131,7 +131,7 @@ def findings(report: Report) -> list[str]:
             name = f"{arm.name}{mode}"
             if not report.values(name, WATERS, "iou"):
                 continue
-            change = [report.mean(name, c, "iou") - report.mean("before", c, "iou") for c in (TARGET, OTHERS, WATERS)]
+            change = [report.gain(name, "before", c, "iou") or 0.0 for c in (TARGET, OTHERS, WATERS)]
             texts.append(f"{name}: houses {change[0]:+.3f}, NWPU {change[1]:+.3f}, water {change[2]:+.3f}")
         found.extend(texts)
     return found

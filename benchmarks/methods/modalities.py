@@ -144,7 +144,9 @@ def findings(report: Report, case: str) -> list[str]:
     """Say where the order differs from the source's table."""
     found = []
     for lower, higher in SOURCE_ORDER:
-        difference = report.mean(higher, case, "miou") - report.mean(lower, case, "miou")
+        difference = report.gain(higher, lower, case, "miou")
+        if difference is None:
+            continue
         agrees = "as in the source" if difference > 0 else "the other way round than in the source"
         found.append(f"{case}: {higher} less {lower}: {difference:+.3f}, {agrees}.")
     return found

@@ -127,9 +127,27 @@ class Report:
         heads = ["arm", *(column.title for column in self.columns), "trained", "s a step", "MiB"]
         lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
         for arm in arms:
-            cells = [_cell(self.values(arm, column.case, column.score)) for column in self.columns]
+            cells = [self._cell(self.values(arm, column.case, column.score)) for column in self.columns]
             lines.append("| " + " | ".join([arm, *cells, *self._costs(arm)]) + " |")
         return "\n".join(lines)
+
+    def _cell(self, values: Sequence[float]) -> str:
+        if not values:
+            return ""
+        mean = statistics.fmean(values)
+        text = f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ± {statistics.stdev(values):.3f}"
+        seeds = self.facts.get("seeds", ())
+        missing = isinstance(seeds, Sequence) and len(values) < len(seeds)
+        return f"{text} (seeds: {len(values)})" if missing else text
+
+    def gain(self, higher: str, lower: str, case: str, score: str) -> float | None:
+        """Return how far one arm's mean is above another's, over the seeds that both have; None without any."""
+        both = [
+            {run.seed: run.scores[score] for run in self.runs if (run.arm, run.case) == (arm, case)}
+            for arm in (higher, lower)
+        ]
+        seeds = both[0].keys() & both[1].keys()
+        return statistics.fmean(both[0][seed] - both[1][seed] for seed in seeds) if seeds else None
 
     def _costs(self, arm: str) -> list[str]:
         runs = [run for run in self.runs if run.arm == arm and run.trainable]
@@ -171,10 +189,3 @@ class Report:
         """Return the facts as they are after a way through JSON."""
         plain: dict[str, object] = json.loads(json.dumps(self.facts, default=str))
         return {"machine": f"{platform.machine()}, {platform.system()}", **plain}
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    mean = statistics.fmean(values)
-    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ± {statistics.stdev(values):.3f}"

@@ -209,7 +209,9 @@ def test_tables_hold_means_and_spreads_over_the_seeds(capsys: pytest.CaptureFixt
     lines = made.markdown().splitlines()
     assert lines[0] == "| arm | 20 objects | trained | s a step | MiB |"
     assert lines[2] == "| lora | 0.550 ± 0.071 | 7 | 0.25 | 12 |"
-    assert lines[3] == "| frozen | 0.400 |  |  |  |"
+    assert lines[3] == "| frozen | 0.400 (seeds: 1) |  |  |  |"
+    assert made.gain("lora", "frozen", "20", "iou") == pytest.approx(0.1)  # of the seed that both have
+    assert made.gain("lora", "full", "20", "iou") is None
     with pytest.raises(ValueError, match="no run"):
         made.mean("full", "20", "iou")
 
@@ -220,7 +222,7 @@ def test_what_is_published_is_what_was_measured(tmp_path: Path, capsys: pytest.C
     made.file = tmp_path / "new" / "found.json"
     made.publish()
     printed = capsys.readouterr().out
-    assert "| lora | 0.500 | 7 | 0.25 | 12 |" in printed
+    assert "| lora | 0.500 (seeds: 1) | 7 | 0.25 | 12 |" in printed
     assert "* It gains." in printed
     kept = json.loads((tmp_path / "new" / "found.json").read_text(encoding="utf-8"))
     assert kept["runs"][0]["scores"] == {"iou": 0.5}
