@@ -84,6 +84,7 @@ class Trainer:
         found = read_checkpoint(self.path, self.key, self.encoding.model.device)
         if found is None:
             self._calibrate()
+            self._share_calibrated()
         else:
             for name, part in self.adapter.parts.items():
                 start = f"{name}."
@@ -309,6 +310,13 @@ class Trainer:
         self.encoding.recompute = self.state.recompute
         self._sparing(lambda: self.adapter.calibrate(self.encoding.model.network, losses))
         self.adapter.zero_grad(set_to_none=True)
+
+    def _share_calibrated(self) -> None:
+        """Take the first process's choices: scores that differ in their last bit would choose other weights."""
+        if self.group.size > 1:
+            chosen = self.adapter.state_dict()
+            self.group.copy_first(chosen.values())
+            self.adapter.load_state_dict(chosen)
 
     def _refuse_nonsense(self, loss: float, norm: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(norm)):
