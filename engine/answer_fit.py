@@ -51,7 +51,8 @@ def fit_to_box(logits: Logits, box: Box) -> Logits:
         box: x0, y0, x1, y1 in input pixels, as the user drew it around the object.
 
     Returns:
-        (h, w) logits, shifted by 0 to 2 and negative outside the box.
+        (h, w) logits, shifted by 0 to 2 and negative outside the box. An answer with nothing in the box stays one:
+        lowering the threshold there would make objects of noise.
     """
     x0, y0, x1, y1 = (side / CELL for side in box)
     rows, columns = np.arange(logits.shape[0]) + 0.5, np.arange(logits.shape[1]) + 0.5
@@ -60,9 +61,10 @@ def fit_to_box(logits: Logits, box: Box) -> Logits:
         return logits
     cut = np.where(inside, logits, -np.inf)
     best, shift = -np.inf, 0.0
+    lowest = LOWEST if (cut > 0).any() else 0.0
     # A side's profile says how low the threshold must be for the answer to reach each row or column.
     by_row, by_column = cut.max(axis=1), cut.max(axis=0)
-    for threshold in np.arange(0.0, LOWEST - STEP / 2, -STEP):
+    for threshold in np.arange(0.0, lowest - STEP / 2, -STEP):
         reached = _extent(by_column > threshold) + _extent(by_row > threshold)
         score = _box_iou((reached[0], reached[2], reached[1], reached[3]), (x0, y0, x1, y1)) + RELUCTANCE * threshold
         if score > best:

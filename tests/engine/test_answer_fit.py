@@ -133,3 +133,13 @@ def test_a_corrected_box_may_be_left() -> None:
     prompts = PromptList(((*IN_RIGHT, True),), (2.0 * CELL, 4.0 * CELL, 10.0 * CELL, 12.0 * CELL))
     answer = choose(decoded, np.ones((SIDE, SIDE), bool), prompts, first=False)
     assert np.array_equal(answer.logits, plane(LEFT, RIGHT))
+
+
+def test_an_answer_with_nothing_in_the_box_stays_one() -> None:
+    noise = np.random.default_rng(0).uniform(-1.5, -0.3, (SIDE, SIDE)).astype(np.float32)
+    box = (20.0, 20.0, 90.0, 100.0)
+    assert not (fit_to_box(noise, box) > 0).any()
+    noise[2, 2] = 1.0  # outside the box
+    assert not (fit_to_box(noise, box) > 0).any()
+    noise[10, 10] = 1.0
+    assert (fit_to_box(noise, box) > 0).sum() > 1
