@@ -100,10 +100,10 @@ def land_cover(rng: np.random.Generator, size: int) -> Cells:
 def pixel_fields(rng: np.random.Generator, size: int) -> Cells:
     """Small coarse-pixelled fields, as ten-metre imagery has when it is enlarged."""
     factor = int(rng.choice([2, 4, 8]))
-    small = size // factor
+    small = -(-size // factor)
     maker = voronoi if rng.random() < 0.5 else rectangles
     cells = maker(rng, small)
-    return np.repeat(np.repeat(cells, factor, axis=0), factor, axis=1)
+    return np.repeat(np.repeat(cells, factor, axis=0), factor, axis=1)[:size, :size]
 
 
 def with_pivots(rng: np.random.Generator, size: int, cells: Cells) -> Cells:

@@ -44,6 +44,12 @@ def test_partitions_number_every_pixel_without_gaps(seed: int, size: int) -> Non
 
 
 @FEW
+@given(SEEDS, st.integers(9, 70))
+def test_coarse_fields_fill_any_size(seed: int, size: int) -> None:
+    assert partitions.pixel_fields(np.random.default_rng(seed), size).shape == (size, size)
+
+
+@FEW
 @given(SEEDS)
 def test_pivots_only_add_cells(seed: int) -> None:
     rng = np.random.default_rng(seed)
