@@ -29,7 +29,8 @@ from ...models.sam_modules import Sam
 from .distil_exemplars import Exemplar
 from .distil_hook import StepContext
 from .distil_mean import RunningMean
-from .distil_streams import Prompts, Unlabelled, answer, as_batch, device_of, grid_prompts, instead, precision, see
+from .distil_streams import Prompts, Unlabelled, answer, as_batch, device_of, grid_prompts, instead, see
+from .encoding import training_precision
 
 CLICKS = 6
 BOXES = 3
@@ -118,7 +119,7 @@ class Distiller:
         exemplar = int(rng.integers(len(self._exemplars))) if self._exemplars else None
         if self._mean is not None:
             self._mean.update(adapter, context.step)
-        with precision(sam, bf16=context.bf16):
+        with training_precision(device_of(sam), amp=context.amp):
             known = self._base(context, number)
             prompts, rows = known.grid.some(CLICKS, BOXES, rng)
             terms = self._on_tile(context, self._tiles[number], known, prompts, rows)

@@ -23,7 +23,7 @@ class StepContext:
         step: number of the step, from 0.
         steps: how many there will be.
         rng: of this step alone, so that a resumed run draws the same.
-        bf16: the loop computes in bfloat16 where that is safe.
+        amp: half precision where that helps, see :func:`.encoding.training_precision`.
     """
 
     sam: Sam
@@ -31,7 +31,7 @@ class StepContext:
     step: int
     steps: int
     rng: np.random.Generator
-    bf16: bool = False
+    amp: bool = False
 
 
 ExtraLoss = Callable[[StepContext], torch.Tensor | None]

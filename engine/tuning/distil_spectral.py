@@ -11,7 +11,8 @@ from ...models.errors import SamTuneError
 from ...models.peft.adapter import Adapter
 from ...models.peft.contract import SideInputs
 from .distil_hook import StepContext
-from .distil_streams import Unlabelled, as_batch, device_of, instead, precision, see
+from .distil_streams import Unlabelled, as_batch, device_of, instead, see
+from .encoding import training_precision
 
 _CODE = "spectral_code"
 
@@ -49,7 +50,7 @@ class SpectralDistiller:
         image = tile.image.to(device)[None]
         taught = SideInputs(bands=as_batch(tile.teacher_bands, device))
         seen = SideInputs(bands=as_batch(tile.bands, device))
-        with precision(sam, bf16=context.bf16):
+        with training_precision(device, amp=context.amp):
             with torch.no_grad(), instead(sam, adapter, self._teacher):
                 target = see(sam, self._teacher, image, taught).embedding
             own = see(sam, adapter, image, seen).embedding

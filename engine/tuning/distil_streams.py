@@ -213,8 +213,3 @@ def as_batch(values: torch.Tensor | None, device: torch.device) -> torch.Tensor 
 def device_of(sam: Sam) -> torch.device:
     """Return where the base is."""
     return next(sam.parameters()).device
-
-
-def precision(sam: Sam, *, bf16: bool) -> contextlib.AbstractContextManager[object]:
-    """Return a context that computes in bfloat16 where that is safe, if wanted."""
-    return torch.autocast(device_of(sam).type, torch.bfloat16, enabled=bf16)

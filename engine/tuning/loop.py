@@ -255,7 +255,7 @@ class Trainer:
         rng = np.random.default_rng([settings.seed, Draw.EXTRA, state.step, self.group.rank])
         steps = settings.schedule.steps
         network = self.encoding.model.network
-        loss = self.added(StepContext(network, self.adapter, state.step, steps, rng, bf16=settings.amp))
+        loss = self.added(StepContext(network, self.adapter, state.step, steps, rng, amp=settings.amp))
         if loss is not None and loss.requires_grad:
             (loss / self.group.size).backward()  # type: ignore[no-untyped-call]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,18 @@ def test_the_loss_is_the_weighted_sum_of_the_logged_terms(sam: Sam) -> None:
     assert float(loss.detach()) == pytest.approx(
         0.3 * figures["feature"] + 0.7 * figures["mask"] + 1.3 * figures["old"], rel=1e-5
     )
+
+
+def test_hardware_without_half_precision_computes_in_full(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    adapter = moved(Adapter(sam, [LoraConfig()]), 0.1)
+    losses = []
+    for amp in (True, False):
+        distiller = Distiller(sam, adapter, tiles(1))
+        adapter.attach(sam)
+        losses.append(distiller(replace(context(sam, adapter), amp=amp)))
+        adapter.detach()
+    assert torch.equal(*losses)
 
 
 def test_without_a_mean_the_base_stands_for_the_previous_version(sam: Sam) -> None:
