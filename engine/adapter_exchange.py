@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..models.errors import OutputError
-from ..models.peft.adapter_card import AdapterCard
+from ..models.peft.adapter_card import AdapterCard, read_card
 from ..models.peft.card_records import BaseRecord, HeadKind, InputRecord
 from .about import version
 from .adapters import AdapterService
@@ -31,7 +31,6 @@ def export_adapter(path: Path, models: ModelService, folder: Path, progress: Pro
         OutputError: the folder cannot be written to.
         ModelMissingError: the base is not on this machine.
     """
-    from ..models.peft.adapter_card import read_card
     from ..models.peft.peft_layout import write_peft  # torch
 
     base = models.get(read_card(path).base.name, progress)

@@ -87,11 +87,6 @@ class Encoding:
         return self.adapter is None or not self.adapter.tunes_encoder
 
     @property
-    def cacheable(self) -> bool:
-        """Whether a head that wants nothing but the embedding can be trained on kept ones."""
-        return self.frozen and not self.collect
-
-    @property
     def collect(self) -> tuple[int, ...]:
         """Return the blocks whose tokens the adapter's head wants."""
         if self.adapter is None:
