@@ -13,7 +13,6 @@ from samtune.models.peft.contract import SideInputs, TuningError
 from samtune.models.peft.mm_adapter import MmAdapter, MmAdapterConfig
 from samtune.models.peft.streams import Branch, Mixing, add_to_images, split
 from samtune.models.sam_modules import Sam
-from samtune.models.tiny import build_tiny
 from torch.nn import functional
 
 from .windowed import DIM, attached, embed, gradients, images, windowed_sam
@@ -49,65 +48,6 @@ def test_count_by_hand(sam: Sam) -> None:
     config = MmAdapterConfig(ratio=4)
     assert config.plan(sam).trainable == 3 * (4 * (32 * 8 + 8 + 8 * 32 + 32) + 2)
     assert MmAdapterConfig(ratio=4, exchange=False).plan(sam).trainable == config.plan(sam).trainable - 3 * 2
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_new_one_changes_no_stream(sam: Sam, exchange: bool) -> None:
-    batch = images(4)
-    frozen = embed(sam, batch)
-    adapter, _ = attached(sam, MmAdapterConfig(exchange=exchange), moved=False)
-    assert torch.equal(embed(sam, batch, adapter, TWO), frozen)
-    assert torch.equal(embed(sam, batch, adapter, SideInputs()), frozen)
-    adapter.detach()
-    for half in (slice(0, 2), slice(2, 4)):
-        torch.testing.assert_close(embed(sam, batch[half]), frozen[half], atol=1e-5, rtol=1e-5)
-
-
-def test_a_new_one_changes_nothing_in_tiny() -> None:
-    torch.manual_seed(3)
-    tiny = build_tiny()
-    batch = torch.randn(2, 3, 96, 64)
-    frozen = embed(tiny, batch)
-    adapter, _ = attached(tiny, MmAdapterConfig(), moved=False)
-    assert torch.equal(embed(tiny, batch, adapter, TWO), frozen)
-
-
-def test_the_second_modality_off_equals_a_single_stream(sam: Sam) -> None:
-    adapter, part = attached(sam, MmAdapterConfig())
-    alone = embed(sam, images(2), adapter, SideInputs())
-    with torch.no_grad():
-        for name, value in part.named_parameters():
-            if ".second.up." in name:
-                value.zero_()
-    both = embed(sam, torch.cat([images(2), images(2, seed=9)]), adapter, TWO)
-    torch.testing.assert_close(both[:2], alone, atol=1e-5, rtol=1e-5)
-
-
-def test_a_moved_one_with_a_single_stream_changes_the_image(sam: Sam) -> None:
-    frozen = embed(sam, images(1))
-    adapter, _ = attached(sam, MmAdapterConfig())
-    assert (embed(sam, images(1), adapter, SideInputs()) - frozen).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_modalities_reach_each_other_only_by_exchange(sam: Sam, exchange: bool) -> None:
-    adapter, _ = attached(sam, MmAdapterConfig(exchange=exchange))
-    here, other = images(2), images(2, seed=9)
-    first = embed(sam, torch.cat([here, here]), adapter, TWO)
-    second_changed = embed(sam, torch.cat([here, other]), adapter, TWO)
-    first_changed = embed(sam, torch.cat([other, here]), adapter, TWO)
-    assert torch.equal(first[:2], second_changed[:2]) is not exchange
-    assert torch.equal(first[2:], first_changed[2:]) is not exchange
-
-
-def test_an_exchange_is_between_the_modalities_of_one_place(sam: Sam) -> None:
-    # In blocks with windows too, where the batch of a hook is of windows.
-    adapter, _ = attached(sam, MmAdapterConfig())
-    image, second, other = images(2), images(2, seed=8), images(2, seed=9)
-    before = embed(sam, torch.cat([image, second]), adapter, TWO)
-    after = embed(sam, torch.cat([image, torch.stack([second[0], other[1]])]), adapter, TWO)
-    assert torch.equal(before[[0, 2]], after[[0, 2]])
-    assert not torch.equal(before[1], after[1])
 
 
 def test_streams_without_exchange_are_two_adapters_side_by_side(sam: Sam) -> None:

@@ -9,7 +9,6 @@ from samtune.models.loading import build
 from samtune.models.peft.contract import SideInputs, TuningError
 from samtune.models.peft.mm_lora import MmLoraConfig
 from samtune.models.sam_modules import Sam
-from samtune.models.tiny import build_tiny
 
 from .windowed import DIM, attached, embed, gradients, images, windowed_sam
 
@@ -39,56 +38,6 @@ def test_the_source_configuration_has_the_sources_count(
     assert counted == MmLoraConfig(rank=4).plan(sam).trainable == low_rank + 2 * blocks
     assert f"{counted / 1e6:.3f}" == f"{low_rank / 1e6:.3f}" == millions
     assert MmLoraConfig(rank=4, exchange=False).plan(sam).trainable == low_rank
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_new_one_changes_no_stream(sam: Sam, exchange: bool) -> None:
-    batch = images(4)
-    frozen = embed(sam, batch)
-    adapter, _ = attached(sam, MmLoraConfig(exchange=exchange), moved=False)
-    assert torch.equal(embed(sam, batch, adapter, TWO), frozen)
-    assert torch.equal(embed(sam, batch, adapter, SideInputs()), frozen)
-    adapter.detach()
-    for half in (slice(0, 2), slice(2, 4)):
-        torch.testing.assert_close(embed(sam, batch[half]), frozen[half], atol=1e-5, rtol=1e-5)
-
-
-def test_a_new_one_changes_nothing_in_tiny() -> None:
-    torch.manual_seed(3)
-    tiny = build_tiny()
-    batch = torch.randn(2, 3, 96, 64)
-    frozen = embed(tiny, batch)
-    adapter, _ = attached(tiny, MmLoraConfig(), moved=False)
-    assert torch.equal(embed(tiny, batch, adapter, TWO), frozen)
-
-
-def test_the_second_modality_off_equals_a_single_stream(sam: Sam) -> None:
-    adapter, part = attached(sam, MmLoraConfig())
-    alone = embed(sam, images(2), adapter, SideInputs())
-    with torch.no_grad():
-        for name, value in part.named_parameters():
-            if ".second." in name and name.endswith("lora_B"):
-                value.zero_()
-    both = embed(sam, torch.cat([images(2), images(2, seed=9)]), adapter, TWO)
-    torch.testing.assert_close(both[:2], alone, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("exchange", [True, False])
-def test_modalities_reach_each_other_only_by_exchange(sam: Sam, exchange: bool) -> None:
-    adapter, _ = attached(sam, MmLoraConfig(exchange=exchange))
-    here, other = images(2), images(2, seed=9)
-    first = embed(sam, torch.cat([here, here]), adapter, TWO)
-    assert torch.equal(first[:2], embed(sam, torch.cat([here, other]), adapter, TWO)[:2]) is not exchange
-    assert torch.equal(first[2:], embed(sam, torch.cat([other, here]), adapter, TWO)[2:]) is not exchange
-
-
-def test_an_exchange_is_between_the_modalities_of_one_place(sam: Sam) -> None:
-    adapter, _ = attached(sam, MmLoraConfig())
-    image, second, other = images(2), images(2, seed=8), images(2, seed=9)
-    before = embed(sam, torch.cat([image, second]), adapter, TWO)
-    after = embed(sam, torch.cat([image, torch.stack([second[0], other[1]])]), adapter, TWO)
-    assert torch.equal(before[[0, 2]], after[[0, 2]])
-    assert not torch.equal(before[1], after[1])
 
 
 def products(tensors: dict[str, torch.Tensor], prefix: str) -> list[torch.Tensor]:
