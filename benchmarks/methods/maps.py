@@ -16,8 +16,8 @@ from samtune.models.peft.contract import SideInputs
 from samtune.models.sam_modules import Sam
 
 from .data import Bands, normalised
-from .measuring import Cost, measured
-from .promptable import Recipe, bf16, laid, optimise
+from .measuring import Cost
+from .promptable import Recipe, bf16, laid, taught
 
 SIDE = 128
 _WAYS = 8
@@ -116,13 +116,7 @@ def train(
         labels = torch.from_numpy(np.stack([crop.classes for crop in chosen]))
         return semantic_loss(_logits(sam, adapter, chosen, two=two), labels, weights)
 
-    with measured() as cost:
-        adapter.calibrate(sam, [lambda step=step: sample(step) for step in range(min(recipe.steps, 8))])
-        optimise(sam, adapter, recipe, seed, sample, None)
-    adapter.finish()
-    adapter.detach()
-    adapter.eval()
-    return Cost(cost.seconds / recipe.steps, cost.memory)
+    return taught(sam, adapter, recipe, seed, sample, shown=8)
 
 
 def _logits(sam: Sam, adapter: Adapter, crops: Sequence[MapCrop], *, two: bool) -> torch.Tensor:

@@ -113,17 +113,40 @@ def train(
                 embeddings = kept.get(sam, scenes, chosen)
         return _loss(sam, embeddings, [_objects(scenes[index], way, recipe, rng) for index, way in chosen], recipe, rng)
 
+    return taught(sam, adapter, recipe, seed, sample, shown=16, extra=extra)
+
+
+def taught(
+    sam: Sam,
+    adapter: Adapter,
+    recipe: Recipe,
+    seed: int,
+    loss_of: Callable[[int], torch.Tensor],
+    *,
+    shown: int,
+    extra: ExtraLoss | None = None,
+) -> Cost:
+    """Take an attached adapter through a training and measure what that costs; it stays detached afterwards.
+
+    Args:
+        sam: the base.
+        adapter: attached, in training mode.
+        recipe: how long and how hard.
+        seed: of everything drawn.
+        loss_of: the loss of a step.
+        shown: how many steps' samples the methods may look at before, which training then has as well.
+        extra: a loss to add in each step.
+    """
     with measured() as cost:
-        # What the methods want to see before training, on samples that training then has as well.
-        adapter.calibrate(sam, [lambda step=step: sample(step) for step in range(min(recipe.steps, 16))])
-        optimise(sam, adapter, recipe, seed, sample, extra)
+        adapter.calibrate(sam, [lambda step=step: loss_of(step) for step in range(min(recipe.steps, shown))])
+        _optimise(sam, adapter, recipe, seed, loss_of, extra)
     adapter.finish()
     adapter.detach()
     adapter.eval()
     return Cost(cost.seconds / recipe.steps, cost.memory)
 
 
-def optimise(
+def _optimise(
     sam: Sam,
     adapter: Adapter,
     recipe: Recipe,

@@ -46,11 +46,6 @@ class Exemplar:
         return cls(image, torch.from_numpy(np.ascontiguousarray(mask)))
 
 
-def run_folder(adapter: Path) -> Path:
-    """Return the folder of the run that made an adapter, where it was not put elsewhere."""
-    return adapter.with_name(f"{adapter.stem}.run")
-
-
 def choose(candidates: Sequence[Exemplar], rng: np.random.Generator, most: int = MOST) -> tuple[Exemplar, ...]:
     """Draw at most ``most`` exemplars at random, in the order in which they came."""
     chosen = np.sort(rng.permutation(len(candidates))[:most])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -19,13 +20,14 @@ from ...models.peft.contract import TuningError
 from ..crops import Crop, crop_at
 from ..pretrain.sampling import quarter_share
 from .distil import Distiller
-from .distil_exemplars import Exemplar, choose, read_exemplars, run_folder, write_exemplars
+from .distil_exemplars import Exemplar, choose, read_exemplars, write_exemplars
 from .distil_hook import ExtraLoss
 from .distil_streams import Unlabelled
 from .encoding import Encoding
 from .objects import Mask, burn
 from .prepare import Prepared
 from .reading import CropInputs
+from .settings import run_folder
 
 TILES = 32
 GENERAL = DistillationConfig(mask=2.0, old=5.0, least_iou=0.6)
@@ -56,7 +58,7 @@ def keeping(ready: Prepared, check: Check) -> ExtraLoss | None:
     settings = ready.settings
     if settings.previous is None and not settings.keep_general:
         return None
-    previous = None if settings.previous is None else _go_on_from(ready)
+    previous = None if settings.previous is None else _go_on_from(ready, settings.previous)
     exemplars = () if settings.previous is None else read_exemplars(run_folder(settings.previous))
     tiles = unlabelled(ready, check)
     return Distiller(
@@ -71,11 +73,8 @@ def keeping(ready: Prepared, check: Check) -> ExtraLoss | None:
     )
 
 
-def _go_on_from(ready: Prepared) -> Adapter:
+def _go_on_from(ready: Prepared, path: Path) -> Adapter:
     """Give the new adapter the previous one's weights; return the previous one."""
-    path = ready.settings.previous
-    if path is None:
-        raise TuningError("There is no previous adapter to go on with.")
     network = ready.model.network
     attached = ready.adapter.attached
     ready.adapter.detach()

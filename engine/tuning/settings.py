@@ -110,6 +110,11 @@ class Schedule:
             raise TuningError(f"The learning rate must be above 0, not {self.rate}.")
 
 
+def run_folder(adapter: Path) -> Path:
+    """Return the folder of the run that made an adapter, where it was not put elsewhere."""
+    return adapter.with_name(f"{adapter.stem}.run")
+
+
 @dataclass(frozen=True)
 class TuneSettings:
     """A tuning run.
@@ -183,7 +188,7 @@ class TuneSettings:
     @property
     def work_folder(self) -> Path:
         """Where checkpoints and records go."""
-        return self.folder or self.output.with_name(f"{self.output.stem}.run")
+        return self.folder or run_folder(self.output)
 
     @property
     def wants_bands(self) -> bool:

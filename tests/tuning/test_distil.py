@@ -14,12 +14,12 @@ from samtune.engine.tuning.distil_exemplars import (
     Exemplar,
     choose,
     read_exemplars,
-    run_folder,
     write_exemplars,
 )
 from samtune.engine.tuning.distil_hook import ExtraLoss, StepContext
 from samtune.engine.tuning.distil_mean import RunningMean
 from samtune.engine.tuning.distil_streams import Prompts, Unlabelled, answer, confident_boxes, grid_prompts, instead
+from samtune.engine.tuning.settings import run_folder
 from samtune.models import registry
 from samtune.models.distillation import DistillationConfig
 from samtune.models.encoder import encode

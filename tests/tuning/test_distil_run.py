@@ -10,13 +10,13 @@ import pytest
 import torch
 from samtune.engine.progress import Progress
 from samtune.engine.tuning.distil import Distiller
-from samtune.engine.tuning.distil_exemplars import read_exemplars, run_folder
+from samtune.engine.tuning.distil_exemplars import read_exemplars
 from samtune.engine.tuning.distil_run import keeping, unlabelled
 from samtune.engine.tuning.encoding import Encoding
 from samtune.engine.tuning.loop import Trainer
 from samtune.engine.tuning.prepare import prepared
 from samtune.engine.tuning.run import tune
-from samtune.engine.tuning.settings import TuneSettings
+from samtune.engine.tuning.settings import TuneSettings, run_folder
 from samtune.models.peft.contract import TuningError
 from samtune.models.peft.selective import BitFitConfig, DecoderConfig, NormConfig
 
