@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..models.errors import CancelledByUser, OutputError
-from .messages import to_wire
 from .paths import chosen, default_folders
+from .wire import to_wire
 
 if TYPE_CHECKING:
     from ..models.peft.adapter_card import AdapterCard

@@ -23,7 +23,6 @@ from .messages import (
     CANCELLED_CODE,
     FAILED_CODE,
     PROTOCOL_VERSION,
-    REQUESTS,
     CancelParams,
     EngineSettings,
     Failure,
@@ -31,14 +30,13 @@ from .messages import (
     InitializeParams,
     Method,
     NoParams,
-    from_wire,
-    to_wire,
 )
 from .messages import (
     Progress as ProgressMessage,
 )
 from .progress import Progress
 from .provenance import without_secrets
+from .wire import REQUESTS, from_wire, to_wire
 
 HEARTBEAT_SECONDS = 1.0
 PARSE_ERROR = -32700

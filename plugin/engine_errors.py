@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
-from ..engine.messages import CANCELLED_CODE, Failure, from_wire
+from ..engine.messages import CANCELLED_CODE, Failure
+from ..engine.wire import from_wire
 from ..models.errors import CancelledByUser, ProtocolError, SamTuneError, error_classes
 
 START_TEXT = (

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from ..engine.framing import FrameReader, FrameWriter, JsonObject
 from ..engine.messages import (
     PROTOCOL_VERSION,
-    REQUESTS,
     CancelParams,
     DeadlineClass,
     EngineInfo,
@@ -29,10 +28,9 @@ from ..engine.messages import (
     Method,
     NoParams,
     Progress,
-    from_wire,
-    to_wire,
 )
 from ..engine.provenance import without_secrets
+from ..engine.wire import REQUESTS, from_wire, to_wire
 from ..models.errors import (
     CancelledByUser,
     DeadlineError,

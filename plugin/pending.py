@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 
-from ..engine.messages import REQUESTS, DeadlineClass, Method
+from ..engine.messages import DeadlineClass, Method
+from ..engine.wire import REQUESTS
 from ..models.errors import CancelledByUser, SamTuneError
 
 ProgressCallback = Callable[[float, str], None]

@@ -12,7 +12,8 @@ import pytest
 from samtune.engine import about
 from samtune.engine.about import Places, engine_info, package_versions, version
 from samtune.engine.device import DeviceChoice
-from samtune.engine.messages import PROTOCOL_VERSION, EngineInfo, from_wire, to_wire
+from samtune.engine.messages import PROTOCOL_VERSION, EngineInfo
+from samtune.engine.wire import from_wire, to_wire
 
 DEVICE = DeviceChoice("cpu", "The processor.", 3)
 

@@ -16,7 +16,8 @@ import pytest
 from samtune.engine import cli, console
 from samtune.engine.about import PACKAGES, package_versions, version
 from samtune.engine.cli import COMMANDS, main
-from samtune.engine.messages import EngineInfo, ModelInfo, from_wire
+from samtune.engine.messages import EngineInfo, ModelInfo
+from samtune.engine.wire import from_wire
 from samtune.models import registry
 from samtune.models.errors import CancelledByUser, ModelMissingError
 

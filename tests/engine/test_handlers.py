@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from samtune.engine import handlers, jobs, paths
-from samtune.engine.messages import REQUESTS, EngineInfo, EngineSettings, Method, ModelList, NoParams, WarmUpParams
+from samtune.engine.messages import EngineInfo, EngineSettings, Method, ModelList, NoParams, WarmUpParams
 from samtune.engine.progress import NullProgress
 from samtune.engine.segmenter import Segmenter
 from samtune.engine.store import EmbeddingStore
+from samtune.engine.wire import REQUESTS
 from samtune.models.errors import CancelledByUser, ModelMissingError, ProtocolError, StoreError
 
 PROGRESS = NullProgress()

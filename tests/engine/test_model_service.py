@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from samtune.engine import downloads
 from samtune.engine.device import DeviceChoice
-from samtune.engine.messages import DownloadParams, ImportParams, ModelList, from_wire, to_wire
+from samtune.engine.messages import DownloadParams, ImportParams, ModelList
 from samtune.engine.model_files import ModelFiles
 from samtune.engine.model_service import ModelService
 from samtune.engine.progress import NullProgress
 from samtune.engine.transport import Transport
+from samtune.engine.wire import from_wire, to_wire
 from samtune.models import hashing, loading, registry
 from samtune.models.card import ModelCard
 from samtune.models.errors import CancelledByUser, DownloadError, ModelMissingError, WeightsError

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from samtune.engine.adapters import LoadedAdapter
-from samtune.engine.messages import Empty, PrepareParams, Prompt, RasterSpec, SegmentParams, from_wire, to_wire
+from samtune.engine.messages import Empty, PrepareParams, Prompt, RasterSpec, SegmentParams
 from samtune.engine.progress import NullProgress
 from samtune.engine.segmenter import Segmenter
 from samtune.engine.store import EmbeddingStore
+from samtune.engine.wire import from_wire, to_wire
 from samtune.models import registry
 from samtune.models.errors import TuningError
 from samtune.models.peft.card_records import GroundRecord, HeadKind

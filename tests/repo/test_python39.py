@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHARED = ("engine/__init__.py", "engine/framing.py", "engine/messages.py", "engine/provenance.py")
+SHARED = (
+    "engine/__init__.py",
+    "engine/area_messages.py",
+    "engine/framing.py",
+    "engine/messages.py",
+    "engine/provenance.py",
+    "engine/tune_messages.py",
+    "engine/wire.py",
+)
 MODELS = ("models/__init__.py", "models/errors.py")
 QGIS_SIDE = sorted(
     [ROOT / "__init__.py"]

@@ -412,7 +412,8 @@ def test_an_idle_engine_is_left_alone(start: Start) -> None:
 
 
 def test_a_question_has_an_absolute_limit_and_the_engine_survives_it(start: Start) -> None:
-    from samtune.engine.messages import REQUESTS, DeadlineClass
+    from samtune.engine.messages import DeadlineClass
+    from samtune.engine.wire import REQUESTS
 
     assert REQUESTS[Method.MODELS].deadline is DeadlineClass.INTERACTIVE
     engine = start(limits=Limits(interactive=0.4), behave="slow-models:1.0")

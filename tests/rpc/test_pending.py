@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
 import pytest
-from samtune.engine.messages import CANCELLED_CODE, FAILED_CODE, DeadlineClass, Failure, Method, to_wire
+from samtune.engine.messages import CANCELLED_CODE, FAILED_CODE, DeadlineClass, Failure, Method
+from samtune.engine.wire import to_wire
 from samtune.models.errors import (
     CancelledByUser,
     DeviceError,

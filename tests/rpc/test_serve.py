@@ -16,7 +16,6 @@ import numpy as np
 import rasterio
 from samtune.engine import handlers
 from samtune.engine.messages import (
-    REQUESTS,
     Done,
     Empty,
     EngineInfo,
@@ -32,6 +31,7 @@ from samtune.engine.messages import (
     WarmUpParams,
 )
 from samtune.engine.progress import NullProgress
+from samtune.engine.wire import REQUESTS
 from samtune.models.errors import CancelledByUser, DeviceError, EngineStartError, ModelMissingError, RasterError
 from samtune.plugin.engine_process import EngineProcess
 from samtune.plugin.environment import EngineLocation, engine_command

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from samtune.engine.framing import FrameReader, encode
-from samtune.engine.messages import PROTOCOL_VERSION, EngineSettings, Method, RasterSpec, SegmentParams, to_wire
+from samtune.engine.messages import PROTOCOL_VERSION, EngineSettings, Method, RasterSpec, SegmentParams
+from samtune.engine.wire import to_wire
 
 FAKE = Path(__file__).resolve().parent / "fake_engine.py"
 
