@@ -10,6 +10,7 @@ from typing import Protocol
 from ..models.errors import DeviceError
 
 AUTO = "auto"
+_NICE = 10
 _USABLE_CUDA_BYTES = 3 * 1024**3
 """ViT-B encodes in about 2 GiB; on a smaller card every crop would end in an error."""
 
@@ -167,3 +168,12 @@ def apply_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def give_way() -> None:
+    """Let all other programs have the processor first, for work that nobody waits for with a hand on the mouse.
+
+    Where the system has no such notion (Windows), nothing is changed.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_NICE)

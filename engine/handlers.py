@@ -55,7 +55,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
-    from .device import apply_threads, choose
+    from .device import apply_threads, choose, give_way
     from .model_service import ModelService
     from .paths import chosen, default_folders
     from .segmenter import Segmenter
@@ -65,6 +65,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     progress.report(0.9, "Choosing the device")
     device = choose(settings.device, settings.threads)
     apply_threads(device.threads)
+    if settings.background:
+        give_way()
     folders = default_folders()
     places = Places(chosen(settings.models_dir, folders.models), chosen(settings.store_dir, folders.store), log_file)
     models = ModelService(places.models, device)

@@ -33,6 +33,8 @@ LANES: dict[Method, Lane] = {
     Method.MODELS: Lane.QUICK,
     Method.DOWNLOAD: Lane.TRANSFER,
     Method.IMPORT: Lane.TRANSFER,
+    Method.TUNE_WATCH: Lane.QUICK,
+    Method.TUNE_CONTROL: Lane.QUICK,
 }
 """Lane of each method that is not in the model lane."""
 

@@ -85,6 +85,7 @@ class EngineSettings:
         store_dir: folder of the embedding store's disk tier.
         store_bytes: size cap of the disk tier.
         models_dir: folder of downloaded and imported weight files.
+        background: this engine does long work beside another one that answers clicks: it gives way to all else.
     """
 
     device: str = "auto"
@@ -92,6 +93,7 @@ class EngineSettings:
     store_dir: str = ""
     store_bytes: int = 4 * 1024**3
     models_dir: str = ""
+    background: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from qgis.PyQt.QtCore import QStandardPaths
@@ -27,11 +28,12 @@ def adapters_folder(settings: PluginSettings) -> Path:
     return Path(chosen).expanduser() if chosen else engine_location(settings).data_folder / "adapters"
 
 
-def engine_config(settings: PluginSettings) -> EngineConfig:
+def engine_config(settings: PluginSettings, *, background: bool = False) -> EngineConfig:
     """Describe the engine that the settings ask for.
 
     Args:
         settings: read now; later changes need a new configuration, and so does a new environment.
+        background: of the engine for long work, which gives way to the one that answers clicks.
 
     Returns:
         The configuration; its command looks for the interpreter only when an engine is started.
@@ -41,4 +43,5 @@ def engine_config(settings: PluginSettings) -> EngineConfig:
         key = str(find_interpreter(where).python)
     except EnvironmentMissingError:
         key = where.setting  # the command will say what is missing
-    return EngineConfig(engine_command(where), settings.engine_settings(), key)
+    wanted = replace(settings.engine_settings(), background=background)
+    return EngineConfig(engine_command(where), wanted, key)

@@ -15,10 +15,11 @@ from .tasks import EngineTask, TaskController
 class EngineRequests(QObject):
     """Sends requests by the way that suits them.
 
-    Downloads, imports, adding adapters and warming up run as :class:`~samtune.plugin.tasks.EngineTask`: they stand in
-    QGIS's task list, can be cancelled there, and may wait their turn. Opening, preparing and segmenting answer a hand
-    on the mouse. They go out at once, for QGIS's tasks share a few threads, and somebody else's tasks may hold all of
-    them for minutes; their progress and cancel are in the panel.
+    Downloads, imports, handling adapters, warming up, tuning and work on whole areas run as
+    :class:`~samtune.plugin.tasks.EngineTask`: they stand in QGIS's task list, can be cancelled there, and may wait
+    their turn. Opening, preparing and segmenting answer a hand on the mouse. They go out at once, for QGIS's tasks
+    share a few threads, and somebody else's tasks may hold all of them for minutes; their progress and cancel are in
+    the panel.
     """
 
     def __init__(self, service: EngineService, parent: QObject | None = None) -> None:
@@ -36,6 +37,14 @@ class EngineRequests(QObject):
             Method.IMPORT: self.tr("SamTune: load a model from a file"),
             Method.WARM_UP: self.tr("SamTune: get the model ready"),
             Method.ADD_ADAPTER: self.tr("SamTune: add an adapter"),
+            Method.KEEP_ADAPTER: self.tr("SamTune: keep an adapter"),
+            Method.COMPARE_ADAPTERS: self.tr("SamTune: compare adapters"),
+            Method.TUNE_INSPECT: self.tr("SamTune: look at the labels"),
+            Method.TUNE_PLAN: self.tr("SamTune: estimate a tuning run"),
+            Method.TUNE_RUN: self.tr("SamTune: tune a model"),
+            Method.FIND: self.tr("SamTune: find all objects"),
+            Method.MAP: self.tr("SamTune: make a class map"),
+            Method.SUGGEST: self.tr("SamTune: look for places to label"),
         }
 
     def request_async(

@@ -58,7 +58,10 @@ class Workbench(QObject):
 
     Attributes:
         session: the state.
-        service: the engine.
+        service: the engine that answers clicks.
+        worker: another one for long work (tuning, whole areas), so that clicks are answered meanwhile and its end, of
+            whatever cause, is not theirs. It is started by the first such request.
+        work: sends requests to it.
         adapters: the list of adapters, and the choice among them.
         controller: clicks and outlines.
         models: lists, downloads and imports models.
@@ -84,6 +87,10 @@ class Workbench(QObject):
         self._config = engine_config(settings)
         self.service = EngineService(self._config, f"qgis-plugin {plugin_version()}", parent=self)
         self._requests = EngineRequests(self.service, self)
+        self.worker = EngineService(
+            engine_config(settings, background=True), f"qgis-plugin {plugin_version()}", parent=self
+        )
+        self.work = EngineRequests(self.worker, self)
         self.adapters = AdapterController(  # before the clicks: what an adapter lacks is known when it is asked for
             self.session,
             self._requests,
@@ -133,6 +140,7 @@ class Workbench(QObject):
         self.session.hover_enabled = self._settings.hover_preview.value()
         self.adapters.refresh()
         config = engine_config(self._settings)
+        self.worker.configure(engine_config(self._settings, background=True))
         if config.same_as(self._config):
             return
         self._config = config
@@ -156,11 +164,13 @@ class Workbench(QObject):
         self.adapters.stop()
         self.store.stop()
         self._requests.stop()
+        self.work.stop()
         canvas = self._around.canvas
         if canvas.mapTool() is self.tool:
             canvas.unsetMapTool(self.tool)
         self.bands.remove()
         self.service.shutdown()
+        self.worker.shutdown()
         self.session.set_layer(None)
         self.session.set_target(None)
         self.tool.deleteLater()

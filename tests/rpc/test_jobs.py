@@ -101,6 +101,8 @@ def test_every_request_has_a_lane_and_only_what_needs_the_model_waits_for_it() -
     assert {method for method, lane in lanes.items() if lane is Lane.QUICK} == {
         Method.INFO,
         Method.MODELS,
+        Method.TUNE_WATCH,
+        Method.TUNE_CONTROL,
     }
     assert lanes[Method.CLEAR_STORE] is Lane.MODEL, "it makes the segmenter forget, which is for one thread"
 
