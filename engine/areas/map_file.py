@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -248,7 +249,9 @@ def output_errors(path: Path) -> Iterator[None]:
         OutputError: nothing of the map is there.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # so is the map of a raster that is not
+            yield
     except (RasterioError, OSError) as error:
         raise OutputError(
             f"{path} cannot be written. Check the free space and your rights in its folder, then try again.",

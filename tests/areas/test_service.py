@@ -237,7 +237,7 @@ def test_what_an_adapter_needs_besides_must_be_there(
     with pytest.raises(TuningError, match="needs band 4"):
         areas.find(wanted(raster, stem), PROGRESS)
     four = write(tmp_path / "four.tif", picture(4))
-    assert areas.find(wanted(four, stem), PROGRESS).objects
+    assert areas.find(wanted(four, stem, threshold=0.05), PROGRESS).objects
     streams = InputRecord((1, 2, 3), second=SecondRecord("height", (1,), ((0.0, 255.0),)))
     two = adapter(
         tmp_path / "two.safetensors",
@@ -266,7 +266,7 @@ def test_a_cancel_at_any_moment_leaves_nothing(
         counting = StopAt(10**9)
         ask(params, counting)
         looks = 10**9 - counting.left
-        assert looks > 40, "within crops too, block by block"
+        assert looks > 30, "within crops too, block by block"
         output.unlink(missing_ok=True)
         (tmp_path / "map.tif.aux.xml").unlink(missing_ok=True)
         for moment in random.Random(1).sample(range(looks), 3):
