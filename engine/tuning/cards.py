@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from ...models.peft.adapter_card import (
+    USER_NOTE,
     AdapterCard,
     BaseRecord,
     ClassRecord,
@@ -57,7 +58,7 @@ def card_of(ready: Prepared, outcome: Outcome) -> AdapterCard:
         outcome: what it gave.
     """
     settings, card = ready.settings, ready.model.card
-    notes = [*outcome.notes, *([settings.notes] if settings.notes else [])]
+    notes = [*outcome.notes, *([USER_NOTE + settings.notes] if settings.notes else [])]
     if outcome.verdict is Verdict.NOT_BETTER:
         notes.append("On the hold-out it is not better than the base.")
     return AdapterCard(
@@ -75,7 +76,7 @@ def card_of(ready: Prepared, outcome: Outcome) -> AdapterCard:
             ready.parted.in_words(),
             _loss(ready),
             ready.objective.population,
-            len(ready.parted.held_out),
+            outcome.after.objects if outcome.after is not None else len(ready.parted.held_out),
             outcome.seconds,
             str(ready.model.device),
         ),
