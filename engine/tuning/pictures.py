@@ -79,7 +79,7 @@ def picture_of(
 
 
 def _shrunk(mask: Mask, side: int) -> Mask:
-    """Return a mask in the pixels of a picture: those that are half in it, or those of a speck that are in it at all."""
+    """Return a mask in the pixels of a picture: those half in it; of a speck, those that are in it at all."""
     starts = np.arange(side) * len(mask) // side
     counts = np.add.reduceat(np.add.reduceat(mask.astype(np.int32), starts, axis=0), starts, axis=1)
     sizes = np.diff(np.append(starts, len(mask)))
