@@ -151,7 +151,7 @@ class Trainer:
         """
         schedule = self.settings.schedule
         last = min(schedule.steps, stop_at or schedule.steps)
-        self.observer.begins(Training(schedule.steps, self.state.step, self.folder, self.number, self.of))
+        self.observer.begins(Training(last, self.state.step, self.folder, self.number, self.of))
         self.adapter.train()
         try:
             if self.state.step:
