@@ -83,7 +83,7 @@ class ClassExaminer(Examiner):
         given = encoding.see(self._samples, [Laid(item)], check)
         if encoding.adapter is None:
             raise TuningError("There is no adapter to measure.")
-        with torch.no_grad(), encoding.encoded(given, check) as features:
+        with torch.no_grad(), encoding.encoded(given) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, SemanticHead):
                 raise TuningError("The adapter has no head for class maps.")
@@ -154,7 +154,7 @@ class FoundExaminer(Examiner):
         given = encoding.see(self._samples, [Laid(self._samples.items[place])], check)
         if encoding.adapter is None:
             return []
-        with torch.no_grad(), encoding.encoded(given, check) as features:
+        with torch.no_grad(), encoding.encoded(given) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, Instances):
                 raise TuningError("The adapter has no head that finds objects.")
