@@ -29,8 +29,15 @@ from .messages import (
 )
 from .progress import Progress
 from .server import Handler, Handlers
-from .tune_messages import ControlParams, InspectParams, PlanParams, TuneRunParams, WatchParams
-from .tune_messages import DescribeAdapterParams, KeepAdapterParams
+from .tune_messages import (
+    ControlParams,
+    DescribeAdapterParams,
+    InspectParams,
+    KeepAdapterParams,
+    PlanParams,
+    TuneRunParams,
+    WatchParams,
+)
 
 ParamsT = TypeVar("ParamsT")
 

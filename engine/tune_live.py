@@ -171,9 +171,9 @@ class Live:
             with path.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     figures = {key: float(value or "nan") for key, value in row.items() if key != "step"}
-                    main = {"value": figures[key] for key in _MAIN if key in figures} if into is self._held_out else {}
+                    main = next((figures[key] for key in _MAIN if key in figures), math.nan)
                     place = self._before + int(float(row["step"]))
-                    into[place] = _point(place, figures | main)
+                    into[place] = _point(place, figures if into is self._training else {**figures, "value": main})
 
 
 class _Pace:
