@@ -26,7 +26,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 
 def box(column: float, row: float, wide: float, high: float) -> object:
-    return shapely.box(LEFT + column * PIXEL, TOP - (row + high) * PIXEL, LEFT + (column + wide) * PIXEL, TOP - row * PIXEL)
+    return shapely.box(
+        LEFT + column * PIXEL, TOP - (row + high) * PIXEL, LEFT + (column + wide) * PIXEL, TOP - row * PIXEL
+    )
 
 
 def inspected(raster: Path, labels: Path, **changes: object) -> Inspection:
