@@ -5,12 +5,12 @@ drawn there, it is not what can be seen. For class maps, the names of the classe
 Each with seeds 0 to 9, which also choose the polygons; both must be called "not better" every time. The same runs with
 the labels as they were drawn show what that costs: how often a real gain is recognised.
 
-What can fool a measure of clicks: a decoder that has learnt to draw a blob of the usual size around a click comes nearer
-to any shape than the base, which outlines what is there. The hold-out is as nonsensical as the training, so its
-figures do rise. That is why ``engine/tuning/exam.py`` asks a second question: do the answers fit the shapes where they
+What can fool a measure of clicks: a decoder that has learnt to draw a blob of the usual size around a click comes
+nearer to any shape than the base, which outlines what is there. The hold-out is as nonsensical as the training, so its
+figures may rise. That is why ``engine/tuning/exam.py`` asks a second question: do the answers fit the shapes where they
 lie better than the same shapes dealt to the other places? Blobs do not. Class maps fool likewise: what is an object and
 what is background can be learnt whatever the objects are called, and beats saying one class everywhere. There the names
-are dealt. The column "would have been" counts the runs whose interval alone lay above 0.
+are dealt. The notes say how many runs would have been called better by the interval alone.
 """
 
 from __future__ import annotations
