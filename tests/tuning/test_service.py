@@ -115,7 +115,7 @@ class Background:
             self.error = error
 
     def until(self, wanted: Callable[[TuneWatch], bool]) -> TuneWatch:
-        for _ in range(3000):
+        for _ in range(30_000):
             seen = self.asked.watch(WatchParams(self.folder), PROGRESS)
             if wanted(seen) or not self._thread.is_alive():
                 return self.asked.watch(WatchParams(self.folder), PROGRESS)
@@ -125,7 +125,7 @@ class Background:
     def act(self, action: TuneAction) -> None:
         self.asked.control(ControlParams(self.folder, action), PROGRESS)
 
-    def ended(self, within: float = 60.0) -> None:
+    def ended(self, within: float = 300.0) -> None:
         self._thread.join(within)
         assert not self._thread.is_alive()
 
@@ -182,7 +182,7 @@ def test_a_run_is_watched_and_reported(ground: Ground, tmp_path: Path) -> None:
     asked = TuneService(service())
     run = params(ground, tmp_path)
     background = Background(asked, run)
-    background.ended(120)
+    background.ended()
     assert background.error is None
     report = background.report
     assert report is not None
