@@ -95,7 +95,7 @@ COMMANDS = (
     Command("find", "find all objects of an area with an adapter"),
     Command("map", "make a class map of an area with an adapter"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
-    Command("adapter", "show, check, merge, export and import adapters"),
+    Command("adapter", "show, rename, check, compare, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),
     Command("pretrain", "train a base model from a configuration file"),
     Command("serve", "run the engine process that QGIS talks to"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
-from .area_messages import FindParams, MapParams, SuggestParams
+from .area_messages import CompareParams, FindParams, MapParams, SuggestParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -29,6 +29,15 @@ from .messages import (
 )
 from .progress import Progress
 from .server import Handler, Handlers
+from .tune_messages import (
+    ControlParams,
+    DescribeAdapterParams,
+    InspectParams,
+    KeepAdapterParams,
+    PlanParams,
+    TuneRunParams,
+    WatchParams,
+)
 
 ParamsT = TypeVar("ParamsT")
 
@@ -54,6 +63,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     progress.check()
     progress.report(0.6, "Loading the raster library")
     from .about import Places, engine_info
+    from .adapter_compare import Comparing
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
     from .areas.service import AreaService
@@ -62,6 +72,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .paths import chosen, default_folders
     from .segmenter import Segmenter
     from .store import open_store
+    from .tune_service import TuneService
 
     progress.check()
     progress.report(0.9, "Choosing the device")
@@ -77,6 +88,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     segmenter = Segmenter(models, store, loaded)
     adapters = AdapterRequests(models, loaded, segmenter.open)
     areas = AreaService(models, store, loaded)
+    tuning = TuneService(models)
+    comparing = Comparing(models, loaded)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -108,6 +121,14 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.FIND: _typed(FindParams, areas.find),
         Method.MAP: _typed(MapParams, areas.map),
         Method.SUGGEST: _typed(SuggestParams, areas.suggest),
+        Method.TUNE_INSPECT: _typed(InspectParams, tuning.inspect),
+        Method.TUNE_PLAN: _typed(PlanParams, tuning.plan),
+        Method.TUNE_RUN: _typed(TuneRunParams, tuning.run),
+        Method.TUNE_WATCH: _typed(WatchParams, tuning.watch),
+        Method.TUNE_CONTROL: _typed(ControlParams, tuning.control),
+        Method.KEEP_ADAPTER: _typed(KeepAdapterParams, adapters.keep),
+        Method.DESCRIBE_ADAPTER: _typed(DescribeAdapterParams, adapters.describe),
+        Method.COMPARE_ADAPTERS: _typed(CompareParams, comparing.compare),
     }
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import interpolate
 
+from .encoder import checked, pieces
 from .errors import DeviceError, PromptError
 from .fast_attention import fastest_precision, speed_up
 from .peft.contract import Scope, SideInputs
@@ -148,7 +148,7 @@ class PromptableModel:
             self._slot.lock,
             device_errors(self.device),
             fastest_precision(self.device),
-            checked((*encoder.blocks, encoder.neck), check),
+            checked(pieces(encoder), check),
         ):
             adapter = self.adapter if side is not None else None
             if adapter is not None and side is not None and side.second is not None:
@@ -321,30 +321,6 @@ def _run_encoder(encoder: ImageEncoderViT, pixels: torch.Tensor) -> torch.Tensor
         tokens = block(tokens)
     neck: torch.Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
     return neck
-
-
-@contextlib.contextmanager
-def checked(modules: Iterable[nn.Module], check: Callable[[], None] | None) -> Iterator[None]:
-    """Have something called before modules compute, while the context lasts.
-
-    Args:
-        modules: parts of a network, such as the encoder's blocks.
-        check: may raise to stop the work; None for nothing.
-    """
-    if check is None:
-        yield
-        return
-    stop = check
-
-    def before(_module: nn.Module, _arguments: tuple[object, ...]) -> None:
-        stop()
-
-    handles = [module.register_forward_pre_hook(before) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models.encoder import Features
+from ...models.encoder import Features, checked, pieces
 from ...models.errors import TuningError
 from ...models.heads.contract import SemanticHead
 from ...models.heads.find import FindOptions, Found, find
 from ...models.heads.instances import Instances
 from ...models.peft.card_records import HeadKind
-from ...models.promptable import checked, device_errors
+from ...models.promptable import device_errors
 from ..tuning.embedding_cache import EmbeddingCache
 from ..tuning.encoding import Encoding
 from ..tuning.mapping import head_of
@@ -121,7 +121,7 @@ class _Adapted:
     def features(self, crops: Sequence[CropInputs], check: Check) -> Iterator[Features]:
         """Encode crops; what the head does belongs into the context. Looks for a cancel before every block."""
         model, sam = self._model, self._model.network
-        stops = (*sam.image_encoder.blocks, sam.image_encoder.neck, sam.mask_decoder.transformer)
+        stops = (*pieces(sam.image_encoder), sam.mask_decoder.transformer)
         with (
             model.using(self._loaded.adapter),
             device_errors(model.device),

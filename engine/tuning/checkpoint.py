@@ -68,10 +68,11 @@ def write_checkpoint(path: Path, key: str, state: State, weights: Tensors, optim
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # which is what torch makes of a full disk
         partial.unlink(missing_ok=True)
         raise OutputError(
-            f"The run's checkpoint could not be written to {path.parent}. Make room there, or choose another output.",
+            f"The run's checkpoint could not be written to {path.parent}. Make room there and go on with the run; what "
+            "was kept before is whole.",
             str(error),
         ) from error
 

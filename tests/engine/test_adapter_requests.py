@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from samtune.engine import adapter_requests
 from samtune.engine.adapter_requests import AdapterRequests
 from samtune.engine.adapters import AdapterService
 from samtune.engine.messages import AddAdapterParams, CheckAdapterParams, RasterInfo, RasterSpec
 from samtune.engine.progress import NullProgress, Progress
 from samtune.engine.raster_source import RasterSource
+from samtune.engine.tune_messages import DescribeAdapterParams, KeepAdapterParams
 from samtune.models import registry
 from samtune.models.errors import CancelledByUser, OutputError, RasterError, TuningError
+from samtune.models.peft.adapter_card import read_header
+from samtune.models.peft.adapter_file import load_adapter, read_card
 from samtune.models.peft.card_records import BandRecord, BaseRecord, GroundRecord, HeadKind, InputRecord, SecondRecord
 from samtune.models.promptable import PromptableModel
 from samtune.models.tiny import build_tiny
 
-from .adapter_files import write_adapter
+from .adapter_files import card_for, write_adapter
 from .rasters import write
 
 PROGRESS = NullProgress()
@@ -179,3 +184,68 @@ def test_a_file_in_place_of_the_folder_is_said(requests: AdapterRequests, models
     (tmp_path / "adapters").write_text("")
     with pytest.raises(OutputError, match="another folder"):
         requests.add(AddAdapterParams(make(tmp_path, models), "tiny", str(tmp_path / "adapters")), PROGRESS)
+
+
+def test_keeping_names_the_copy_and_replaces_nothing(
+    requests: AdapterRequests, models: OneModel, tmp_path: Path
+) -> None:
+    path = make(tmp_path, models, notes=("SamTune says.", "Note: old words"))
+    before = Path(path).read_bytes()
+    params = KeepAdapterParams(path, "Ponds / east", "drawn in May", str(tmp_path / "kept"), "tiny")
+    first, second = requests.keep(params, PROGRESS), requests.keep(params, PROGRESS)
+    assert [Path(one.path).name for one in (first, second)] == [
+        "Ponds _ east.safetensors",
+        "Ponds _ east-2.safetensors",
+    ]
+    assert Path(path).read_bytes() == before
+    card = read_card(Path(first.path))
+    assert (card.name, card.notes) == ("Ponds / east", ("SamTune says.", "Note: drawn in May"))
+    model = models.model
+    one, other = (load_adapter(Path(p), model.network, model.card.sha256)[0].state_dict() for p in (path, first.path))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_does_not_fit_or_has_no_name_is_not_kept(
+    requests: AdapterRequests, models: OneModel, tmp_path: Path
+) -> None:
+    path = make(tmp_path, models, base=replace(card_for(models.model.card).base, sha256="0" * 64))
+    with pytest.raises(TuningError, match="another base model"):
+        requests.keep(KeepAdapterParams(path, "a", "", str(tmp_path / "kept"), "tiny"), PROGRESS)
+    good = make(tmp_path, models, "good")
+    with pytest.raises(TuningError, match="needs a name"):
+        requests.keep(KeepAdapterParams(good, " ", "", str(tmp_path / "kept"), "tiny"), PROGRESS)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(OutputError, match="cannot be made"):
+        requests.keep(KeepAdapterParams(good, "a", "", str(tmp_path / "file" / "kept"), "tiny"), PROGRESS)
+    assert not list(tmp_path.glob("kept/*"))
+
+
+def test_describing_changes_the_card_only(requests: AdapterRequests, models: OneModel, tmp_path: Path) -> None:
+    path = Path(make(tmp_path, models, notes=("SamTune says.",)))
+    hashed, tensors = read_header(path)["sha256"], load_file(path)
+    requests.describe(DescribeAdapterParams(str(path), "Teiche \u00fc", "Notiz"), PROGRESS)
+    card = read_card(path)
+    assert (card.name, card.notes) == ("Teiche \u00fc", ("SamTune says.", "Note: Notiz"))
+    assert read_header(path)["sha256"] == hashed
+    again = load_file(path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
+    requests.describe(DescribeAdapterParams(str(path), "b", ""), PROGRESS)
+    assert read_card(path).notes == ("SamTune says.",)
+    load_adapter(path, models.model.network, models.model.card.sha256)
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_full_disk_leaves_the_described_file_as_it_was(
+    requests: AdapterRequests, models: OneModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(make(tmp_path, models))
+    before = path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError):
+        requests.describe(DescribeAdapterParams(str(path), "b", ""), PROGRESS)
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]

@@ -13,11 +13,12 @@ import shapely
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 from samtune.engine.crops import Crop
+from samtune.engine.tune_messages import Parting
 from samtune.engine.tuning.dataset import Dataset, load_dataset
 from samtune.engine.tuning.reading import GroundReader
 from samtune.engine.tuning.samples import Samples
 from samtune.engine.tuning.settings import Bands, Index, Labels, TuneSettings
-from samtune.engine.tuning.split import Split, leave_one_out, split
+from samtune.engine.tuning.split import Split, folds, parting_of, split
 from samtune.models.heads.contract import IGNORE
 from samtune.models.peft.contract import TuningError
 from shapely.geometry import mapping, shape
@@ -34,7 +35,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 
 @pytest.fixture
 def settings(ground: Ground, tmp_path: Path) -> TuneSettings:
-    return ground.settings(tmp_path / "a.safetensors")
+    return ground.settings(tmp_path / "a.safetensors", hold_out=0.3)
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_blocks_part_the_objects(ground: Ground, settings: TuneSettings, reader:
     found, sides = parted(ground, settings, reader, seed)
     assert set(sides.train) | set(sides.held_out) == set(range(len(found.objects)))
     assert not set(sides.train) & set(sides.held_out)
-    assert 2 <= len(sides.held_out) <= 5
+    assert 3 <= len(sides.held_out) <= 7
     assert {found.objects[i].label for i in sides.held_out} == {"disc", "ring"}
     anchors = shapely.points(found.anchors())
     for block in sides.blocks:
@@ -111,11 +112,11 @@ def test_blocks_part_the_objects(ground: Ground, settings: TuneSettings, reader:
 
 
 def test_too_few_objects_are_all_learnt_from(ground: Ground, tmp_path: Path) -> None:
-    found, reader = dataset_of(ground, tmp_path, [box(100 * i, 10, 30, 30) for i in range(4)])
+    found, reader = dataset_of(ground, tmp_path, [box(100 * i, 10, 30, 30) for i in range(2)])
     reader.close()
     sides = split(found, 0.2, 0)
-    assert (sides.train, sides.held_out) == ((0, 1, 2, 3), ())
-    assert "only 4 objects" in sides.notes[0]
+    assert (sides.train, sides.held_out) == ((0, 1), ())
+    assert "only 2 objects" in sides.notes[0]
     assert sides.in_words() == "no hold-out"
     none = split(found, 0.0, 0)
     assert "Nothing is held out" in none.notes[0]
@@ -130,12 +131,41 @@ def test_objects_in_one_place_cannot_be_parted(ground: Ground, tmp_path: Path) -
     assert "in one place" in sides.notes[0]
 
 
-def test_leaving_out_each_block_holds_out_every_object_once(
+def test_every_object_is_held_out_once_and_its_block_taught_to_nobody(
     ground: Ground, settings: TuneSettings, reader: GroundReader
 ) -> None:
     found = load_dataset(settings, reader, SIZE)
-    held = [number for sides in leave_one_out(found) for number in sides.held_out]
-    assert sorted(held) == list(range(len(found.objects)))
+    parts = folds(found, 0)
+    assert 2 <= len(parts) <= 5
+    assert sorted(number for sides in parts for number in sides.held_out) == list(range(len(found.objects)))
+    for sides in parts:
+        assert sides.train
+        assert not set(sides.train) & set(sides.held_out)
+        middles = shapely.points(found.anchors())
+        assert all(sides.forbidden.covers(middles[number]) for number in sides.held_out)
+        assert not any(sides.forbidden.contains(middles[number]) for number in sides.train)
+        taught = Samples(found, sides, reader, held_out=False, maps=False)
+        shown = {number for item in taught.items for number in item.shown}
+        assert not shown & set(sides.held_out)
+
+
+def test_how_objects_are_parted_depends_on_how_many_there_are(ground: Ground, tmp_path: Path) -> None:
+    def with_objects(count: int) -> Dataset:
+        shapes = [box(20 + 110 * (i % 4), 20 + 20 * (i // 4), 12, 12) for i in range(count)]
+        found, reader = dataset_of(ground, tmp_path, shapes, level=0)
+        reader.close()
+        return found
+
+    assert parting_of(with_objects(2), 0.2) is Parting.NONE
+    assert parting_of(with_objects(3), 0.2) is Parting.EACH_BLOCK
+    few = with_objects(12)
+    sides = split(few, 0.2, 0)
+    assert (sides.parting, sides.held_out, len(sides.train)) == (Parting.EACH_BLOCK, (), 12)
+    assert "too few objects" in sides.notes[0]
+    assert "each held out once" in sides.in_words()
+    assert parting_of(with_objects(20), 0.2) is Parting.BLOCKS
+    assert parting_of(few, 0.4) is Parting.BLOCKS
+    assert parting_of(few, 0.0) is Parting.NONE
 
 
 def test_one_feature_on_two_rasters_stays_on_one_side(ground: Ground, settings: TuneSettings) -> None:
@@ -221,7 +251,7 @@ def test_polygons_that_are_no_objects_are_no_background_of_maps(ground: Ground, 
 @pytest.mark.parametrize("maps", [False, True])
 def test_no_ground_is_known_on_both_sides(ground: Ground, tmp_path: Path, maps: bool) -> None:
     extent = write_shapes(tmp_path / "extent.gpkg", [box(0, 0, 1024, 1024)])
-    settings = ground.settings(tmp_path / "a.safetensors", extent=extent)
+    settings = ground.settings(tmp_path / "a.safetensors", extent=extent, hold_out=0.3)
     opened = GroundReader(settings)
     found, sides = parted(ground, settings, opened)
     everywhere = []

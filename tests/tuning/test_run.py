@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,17 @@ import pyogrio
 import pytest
 import torch
 from samtune.engine.progress import NullProgress
-from samtune.engine.tuning import samples
+from samtune.engine.tune_messages import Parting, TuneReport
+from samtune.engine.tuning import general, samples
 from samtune.engine.tuning.dataset import Dataset
 from samtune.engine.tuning.estimate import peak_memory
 from samtune.engine.tuning.prepare import used
+from samtune.engine.tuning.report import report_of
 from samtune.engine.tuning.result import Verdict
 from samtune.engine.tuning.run import estimate, tune
 from samtune.engine.tuning.settings import Bands, Schedule, Task, TuneSettings
-from samtune.engine.tuning.split import Split, leave_one_out
+from samtune.engine.tuning.split import Split
+from samtune.engine.wire import from_wire, to_wire
 from samtune.models.errors import CancelledByUser, OutputError
 from samtune.models.peft.adapter_file import load_adapter, read_card
 from samtune.models.peft.band_stem import BandStemConfig
@@ -45,9 +50,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_other_imagery(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the check on other imagery out, which takes as long as all else, except where it is asked for."""
+    if "other_imagery" not in request.fixturenames:
+        monkeypatch.setattr(general, "_SCENES", ())
+
+
+@pytest.fixture
+def other_imagery() -> None:
+    """Ask for the check on other imagery."""
+
+
 def test_a_run_leaves_an_adapter_and_its_records(ground: Ground, tmp_path: Path) -> None:
     settings = ground.settings(
-        tmp_path / "discs.safetensors", methods=(DecoderConfig(), LoraConfig(rank=2)), schedule=QUICK, command="tune x"
+        tmp_path / "discs.safetensors",
+        methods=(DecoderConfig(), LoraConfig(rank=2)),
+        schedule=QUICK,
+        command="tune x",
+        hold_out=0.5,
     )
     models = service()
     result = tune(settings, models, NullProgress())
@@ -156,7 +177,9 @@ def test_tiny_learns_a_tile_by_heart(ground: Ground, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("task", "main"), [(Task.SEMANTIC, "miou"), (Task.INSTANCES, "f1")])
 def test_maps_are_learnt_measured_and_saved(ground: Ground, tmp_path: Path, task: Task, main: str) -> None:
     schedule = Schedule(steps=12, batch=2, checks=1)
-    settings = ground.settings(tmp_path / "a.safetensors", methods=(LoraConfig(rank=2),), task=task, schedule=schedule)
+    settings = ground.settings(
+        tmp_path / "a.safetensors", methods=(LoraConfig(rank=2),), task=task, schedule=schedule, hold_out=0.5
+    )
     result = tune(settings, service(), NullProgress())
     assert result.after is not None
     assert main in result.after.mean
@@ -168,11 +191,76 @@ def test_maps_are_learnt_measured_and_saved(ground: Ground, tmp_path: Path, task
     assert rows["loss"][-3:].mean() < rows["loss"][:3].mean()
 
 
-def test_blocks_can_be_left_out_one_by_one(ground: Ground, tmp_path: Path) -> None:
-    settings = ground.settings(tmp_path / "a.safetensors", schedule=replace(QUICK, steps=1))
-    result = tune(settings, service(), NullProgress(), parted=lambda found: next(leave_one_out(found)))
+class Messages(NullProgress):
+    """Keeps what is said, and stops where it is told to."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.told: list[str] = []
+        self._stop_at = stop_at
+
+    def report(self, fraction: float, message: str) -> None:
+        assert fraction <= 1
+        self.told.append(message)
+        if self._stop_at and self._stop_at in message:
+            raise CancelledByUser
+
+
+def test_few_objects_are_each_measured_by_an_adapter_that_never_saw_them(tmp_path: Path) -> None:
+    settings = make_ground(tmp_path, size=256, each=2).settings(tmp_path / "a.safetensors", schedule=QUICK)
+    first, models = Messages("step 2 of 2 (part 2 of"), service()
+    with pytest.raises(CancelledByUser):
+        tune(settings, models, first)
+    again = Messages()
+    result = tune(settings, models, again)
+    assert not any("(part 1 of" in text for text in again.told)
+    assert [text for text in again.told if "(part 2 of" in text] == [first.told[-1]]
+    assert result.parting is Parting.EACH_BLOCK
     assert result.before is not None
-    assert result.before.objects == read_card(result.path).training.held_out
+    assert result.after is not None
+    assert result.before.objects == result.after.objects == 4
+    card = read_card(result.path)
+    assert (card.training.samples, card.training.held_out) == (4, 4)
+    assert result.steps in {1, 2}
+    assert {row.group for row in result.figures} == {"", "disc", "ring"}
+    once = tune(replace(settings, output=tmp_path / "b.safetensors"), models, NullProgress())
+    assert once.after == result.after
+    assert once.gain == result.gain
+    one, other = (
+        load_adapter(r.path, models.get("tiny").network, card.base.sha256)[0].state_dict() for r in (once, result)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.usefixtures("other_imagery")
+def test_the_report_says_all_of_it_without_any_other_file(ground: Ground, tmp_path: Path) -> None:
+    settings = ground.settings(tmp_path / "a.safetensors", schedule=QUICK, command="tune <x>", hold_out=0.5)
+    result = tune(settings, service(), NullProgress())
+    report = report_of(settings, result)
+    assert from_wire(TuneReport, to_wire(report)) == report
+    assert (report.verdict, report.parting, report.held_out) == (
+        result.verdict.value,
+        Parting.BLOCKS,
+        result.after.objects,
+    )
+    assert report.sentence.startswith("Better" if result.verdict is Verdict.BETTER else "Not better")
+    assert "unrelated imagery" in report.general
+    page = Path(report.report).read_text(encoding="utf-8")
+    for text in (report.sentence, report.general, "tune <x>", "IoU after 3 clicks", "blocks of ground"):
+        assert html.escape(text) in page
+    assert page.count("<img") == len(report.pictures) > 0
+    assert "<polyline" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert not list(settings.work_folder.glob("*.part"))
+
+
+def test_too_few_objects_are_not_measured_and_it_is_said(ground: Ground, tmp_path: Path) -> None:
+    labels = replace(ground.settings(tmp_path / "x").labels, where="fid <= 2")
+    settings = ground.settings(tmp_path / "a.safetensors", schedule=QUICK, labels=labels)
+    result = tune(settings, service(), NullProgress())
+    report = report_of(settings, result)
+    assert (report.verdict, report.parting, report.held_out) == ("not measured", Parting.NONE, 0)
+    assert report.sentence.startswith("Not measured")
+    assert any("only 2 objects" in note for note in report.notes)
 
 
 def test_an_output_in_no_folder_is_refused_before_any_work(ground: Ground, tmp_path: Path) -> None:
