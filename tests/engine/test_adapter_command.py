@@ -91,6 +91,33 @@ def test_show_tells_the_card(ponds: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "iou_box               -   0.700       -" in said
 
 
+def test_rename_changes_name_and_note(
+    model: PromptableModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = plain(tmp_path / "a.safetensors", model, DecoderConfig(), notes=("SamTune says.", "Note: old"))
+    assert main(["adapter", "rename", str(path), "Ponds"]) == 0
+    assert "called Ponds" in capsys.readouterr().out
+    card = load_adapter(path, model.network, model.card.sha256)[1]
+    assert (card.name, card.notes) == ("Ponds", ("SamTune says.", "Note: old"))
+    assert main(["adapter", "rename", str(path), "Lakes", "--note", "new"]) == 0
+    assert load_adapter(path, model.network, model.card.sha256)[1].notes == ("SamTune says.", "Note: new")
+    assert main(["adapter", "rename", str(path), " "]) == 1
+    assert "needs a name" in capsys.readouterr().err
+
+
+def test_compare_shows_both_side_by_side(
+    model: PromptableModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = plain(tmp_path / "wild.safetensors", model, DecoderConfig())
+    sample = Path(__file__).resolve().parents[2] / "docs" / "sample"
+    given = [str(path), str(sample / "landsat_raleigh.tif"), str(sample / "landsat_labels.geojson")]
+    assert main(["adapter", "compare", "base", *given, "--most", "2", "--bands", "4,3,2"]) == 0
+    said = capsys.readouterr().out
+    assert "IoU after 1 click" in said and "wild" in said and "2 objects" in said
+    assert main(["adapter", "compare", "base", "base", *given[1:]]) == 1
+    assert "at least one adapter" in capsys.readouterr().err
+
+
 def test_show_as_json_is_the_card(ponds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["adapter", "show", str(ponds), "--json"]) == 0
     card = json.loads(capsys.readouterr().out)

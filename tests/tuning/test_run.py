@@ -233,7 +233,8 @@ def test_few_objects_are_each_measured_by_an_adapter_that_never_saw_them(tmp_pat
 
 @pytest.mark.usefixtures("other_imagery")
 def test_the_report_says_all_of_it_without_any_other_file(ground: Ground, tmp_path: Path) -> None:
-    settings = ground.settings(tmp_path / "a.safetensors", schedule=QUICK, command="tune <x>", hold_out=0.5)
+    spoiling = replace(QUICK, rate=3e-2)  # so that there is something to show
+    settings = ground.settings(tmp_path / "a.safetensors", schedule=spoiling, command="tune <x>", hold_out=0.5)
     result = tune(settings, service(), NullProgress())
     report = report_of(settings, result)
     assert from_wire(TuneReport, to_wire(report)) == report
