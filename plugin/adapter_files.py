@@ -21,6 +21,7 @@ SCHEMA = 1
 SUFFIX = ".safetensors"
 PROMPTABLE = "promptable"
 SEMANTIC = "semantic"
+INSTANCES = "instances"
 
 MOST_HEADER_BYTES = 8 << 20
 MOST_FILES = 500
@@ -99,6 +100,23 @@ def read_summary(path: Path) -> AdapterSummary:
             f"{path.name} is damaged, or no adapter. Choose a file that SamTune's tuning wrote.", f"{path}: {error!r}"
         ) from error
     raise TuningError(f"{path.name} was made by a later version of SamTune. Update SamTune to use it.", str(schema))
+
+
+def read_card(path: Path) -> Mapping[str, object]:
+    """Read the whole card of an adapter's file, unchecked: for showing it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        TuningError: it is not there, damaged, or no adapter.
+    """
+    try:
+        return _checked(dict, json.loads(_card_text(path)))
+    except (OSError, ValueError, TypeError, struct.error, RecursionError) as error:
+        raise TuningError(
+            f"{path.name} cannot be read, or is no adapter. Look at its folder.", f"{path}: {error!r}"
+        ) from error
 
 
 class AdapterFolder:
