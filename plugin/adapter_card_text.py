@@ -9,7 +9,7 @@ from qgis.core import QgsProject
 from qgis.PyQt.QtCore import QCoreApplication
 
 from .adapter_files import AdapterSummary, clean
-from .adapter_texts import needs, purpose
+from .adapter_texts import metric_name, needs, purpose, task_name
 from .map_frame import metres_per_unit
 from .session import Session
 from .status import size_text
@@ -56,7 +56,7 @@ def facts(summary: AdapterSummary) -> tuple[str, ...]:
     return (
         summary.name,
         summary.base,
-        summary.head,
+        task_name(summary),
         ", ".join(name for name, _count in summary.classes),
         str(summary.objects or ""),
         score,
@@ -71,7 +71,9 @@ def ground_text(summary: AdapterSummary) -> str:
     if summary.gsd is None:
         return ""
     low, high = summary.gsd
-    return f"{low:.3g} m" if low == high else f"{low:.3g} – {high:.3g} m"
+    if low == high:
+        return f"{low:.3g} m"
+    return str(translate("AdapterCard", "{low} to {high} m").format(low=f"{low:.3g}", high=f"{high:.3g}"))
 
 
 def size_of(summary: AdapterSummary) -> str:
@@ -122,7 +124,7 @@ def _pixel_metres(session: Session, project: QgsProject) -> float:
 
 def _scores(summary: AdapterSummary) -> str:
     rows = [
-        f"<tr><td>{html.escape(name)}</td><td>{_shown(before)}</td><td>{_shown(after)}</td></tr>"
+        f"<tr><td>{html.escape(metric_name(name))}</td><td>{_shown(before)}</td><td>{_shown(after)}</td></tr>"
         for name, before, after in summary.metrics
     ]
     if not rows:

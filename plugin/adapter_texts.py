@@ -49,6 +49,16 @@ def purpose(summary: AdapterSummary) -> str:
     return str(purposes.get(summary.head, summary.head))
 
 
+def task_name(summary: AdapterSummary) -> str:
+    """Say what an adapter is for, in a column of a table."""
+    names = {
+        PROMPTABLE: translate("Adapters", "clicks"),
+        INSTANCES: translate("Adapters", "find all"),
+        SEMANTIC: translate("Adapters", "class map"),
+    }
+    return str(names.get(summary.head, summary.head))
+
+
 def beside_clicks(summary: AdapterSummary) -> str:
     """Say what answers the clicks while an adapter is chosen that cannot."""
     text = translate("Adapters", "“{name}” makes class maps. Clicks are answered by the model as it is.")
@@ -89,6 +99,10 @@ def metric_name(name: str) -> str:
         "iou_1_click": translate("Adapters", "IoU at 1 click"),
         "iou_3_clicks": translate("Adapters", "IoU at 3 clicks"),
         "iou_box": translate("Adapters", "IoU with a box"),
+        "miou": translate("Adapters", "Mean IoU"),
+        "f1": translate("Adapters", "F1"),
+        "precision": translate("Adapters", "Precision"),
+        "recall": translate("Adapters", "Recall"),
     }
     return str(known.get(name, name))
 

@@ -72,4 +72,5 @@ def _adapter_reason(work: AreaWork, session: Session) -> str:
         return f"{texts[work]} {remedy}"
     if chosen is None or session.layer is None:
         return ""
-    return needs(chosen, session.layer.bandCount(), second=bool(session.adapters.second_uri))
+    missing = needs(chosen, session.layer.bandCount(), second=bool(session.adapters.second_uri))
+    return missing or session.adapters.problem

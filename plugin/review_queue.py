@@ -52,7 +52,7 @@ class ReviewQueue(QObject):
         self.layer: QgsVectorLayer | None = layer
         self._keys: list[Key] = []
         self._of: dict[int, Key] = {}
-        self._gone: set[int] = set()
+        self._gone: dict[int, Key] = {}
         self._current: int | None = None
         self._slices = Slices(self)
         self._later = QTimer(self)
@@ -160,7 +160,7 @@ class ReviewQueue(QObject):
         self._look_again(feature_id)
 
     def _on_value(self, feature_id: int, index: int, _value: object) -> None:
-        if index in (self._flag, self._score):
+        if index == self._flag:  # another score moves nothing while the user goes through the list
             self._look_again(feature_id)
 
     def _on_geometry(self, feature_id: int, _geometry: object) -> None:
@@ -183,14 +183,14 @@ class ReviewQueue(QObject):
         if feature_id not in found:
             self._remove(feature_id)
             return
-        if self._of.get(feature_id) == found[feature_id]:
+        if feature_id in self._of:
             return
-        self._drop_key(feature_id)
-        self._of[feature_id] = found[feature_id]
-        bisect.insort(self._keys, found[feature_id])
+        key = self._gone.get(feature_id, found[feature_id])
+        self._of[feature_id] = key
+        bisect.insort(self._keys, key)
         if self._current is None or feature_id in self._gone:
             self._current = feature_id
-        self._gone.discard(feature_id)
+        self._gone.pop(feature_id, None)
         self.changed.emit()
 
     def _remove(self, feature_id: int) -> None:
@@ -199,19 +199,12 @@ class ReviewQueue(QObject):
             return
         if feature_id not in self._of:
             return
-        place = self._drop_key(feature_id)
-        self._gone.add(feature_id)
+        key = self._gone[feature_id] = self._of.pop(feature_id)
+        place = bisect.bisect_left(self._keys, key)
+        del self._keys[place]
         if feature_id == self._current:
             self._current = self._keys[place % len(self._keys)][2] if self._keys else None
         self.changed.emit()
-
-    def _drop_key(self, feature_id: int) -> int:
-        key = self._of.pop(feature_id, None)
-        if key is None:
-            return 0
-        place = bisect.bisect_left(self._keys, key)
-        del self._keys[place]
-        return place
 
     def _set_current(self, feature_id: int) -> None:
         self._current = feature_id

@@ -30,7 +30,9 @@ from ..engine.tune_messages import FigureRow, Picture
 from ..plugin.adapter_files import AdapterSummary
 from ..plugin.adapter_shelf import AdapterShelf, Comparison
 from ..plugin.session import Session
-from .forms import compact
+from .forms import SPACING, compact
+
+MOST_ROWS = 8
 
 
 class CompareDialog(QDialog):
@@ -125,8 +127,12 @@ class CompareDialog(QDialog):
         for row, figure in enumerate(result.figures):
             for column, text in enumerate(self._row(figure)):
                 self.table.setItem(row, column, QTableWidgetItem(text))
+        self.table.resizeRowsToContents()
+        rows = min(len(result.figures), MOST_ROWS)
+        self.table.setMinimumHeight(self.table.verticalHeader().sectionSize(0) * (rows + 1) + 2 * SPACING)
         self.table.show()
         self._show_pictures(result.pictures)
+        self.resize(max(self.width(), 760), max(self.height(), self.sizeHint().height()))
 
     def closeEvent(self, event: object) -> None:
         """Called by Qt: closing ends a comparison under way."""
@@ -164,8 +170,8 @@ class CompareDialog(QDialog):
         return ""
 
     def _row(self, figure: FigureRow) -> tuple[str, ...]:
-        title = f"{figure.title} – {figure.group}" if figure.group else figure.title
-        before = "–" if figure.before < 0 else f"{figure.before:.3f}"
+        title = f"{figure.title} ({figure.group})" if figure.group else figure.title
+        before = "" if figure.before < 0 else f"{figure.before:.3f}"
         difference = "" if figure.before < 0 else f"{figure.after - figure.before:+.3f}"
         if figure.low or figure.high:
             difference += self.tr(" (95 %: {low:+.3f} to {high:+.3f})").format(low=figure.low, high=figure.high)
@@ -199,7 +205,8 @@ class CompareDialog(QDialog):
         table.verticalHeader().hide()
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        table.horizontalHeader().setStretchLastSection(True)
         table.hide()
         return table
 
@@ -222,8 +229,8 @@ class CompareDialog(QDialog):
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.sentence_label)
-        layout.addWidget(self.table, 1)
+        layout.addWidget(self.table, 2)
         layout.addWidget(self._picture_area)
-        layout.addStretch(0)
+        layout.addStretch(1)
         layout.addWidget(buttons)
         self.resize(640, 260)

@@ -80,6 +80,7 @@ class WorkBox(QWidget):
             session.target_changed,
             session.adapters.changed,
             session.adapters.listed,
+            session.adapters.fit_changed,
         ):
             signal.connect(self.refresh)
         self.refresh()

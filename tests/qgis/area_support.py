@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qgis.core import QgsFeature, QgsGeometry, QgsVectorLayer
-from samtune.engine.area_messages import FindParams, FindResult, FoundObject
+from samtune.engine.area_messages import FindParams, FindResult, FoundObject, Suggestion
 from samtune.plugin.adapter_files import AdapterSummary
 from samtune_test_support import LEFT, TOP, square
 
@@ -68,3 +68,12 @@ def find_params(call: object) -> FindParams:
     params = call.params  # type: ignore[attr-defined]
     assert isinstance(params, FindParams)
     return params
+
+
+def places(count: int = 3) -> tuple[Suggestion, ...]:
+    made = []
+    for number in range(count):
+        x, y = LEFT + 20 + 30 * number, TOP - 30.0
+        wkb = bytes(square(x, y, 10.0).asWkb()).hex()
+        made.append(Suggestion(x + 5, y - 5, wkb, 0.9, 0.4, 0.5, "unlike the rest"))
+    return tuple(made)

@@ -197,7 +197,7 @@ def test_another_raster_is_chosen_meanwhile(
     assert {feature["raster"] for feature in polygon_layer.getFeatures()} == {"scene.tif"}
 
 
-# --- through a real engine process with make-believe services ------------------------------------------------------------
+# --- through a real engine process with make-believe services ---------------------------------------------------------
 
 
 @pytest.fixture

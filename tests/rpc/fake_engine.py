@@ -35,8 +35,8 @@ from samtune.engine.area_messages import (  # noqa: E402
     MapClass,
     MapParams,
     MapResult,
-    SuggestParams,
     Suggestion,
+    SuggestParams,
     SuggestResult,
 )
 from samtune.engine.commands.serve import run_server  # noqa: E402
