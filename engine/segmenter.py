@@ -212,7 +212,7 @@ class Segmenter:
                 work.model,
                 found.digest + (work.adapter.digest if work.adapter else ""),
                 found.crop.embedding,
-                _covered(found.crop),
+                covered(found.crop),
                 place.prompts,
                 progress.check,
             )
@@ -274,7 +274,7 @@ class Segmenter:
         prompts: PromptList | None = None,
     ) -> _Found | None:
         """Return a crop's embedding, encoded now if need be; prompts are first checked to lie on data."""
-        key = _key(work, crop)
+        key = embedding_key(work.source, work.model, work.adapter, work.further, crop)
         stored = self._store.get(key)
         if stored is not None:
             check_on_data(stored[0].valid, prompts)
@@ -312,20 +312,42 @@ class _Found:
     digest: str
 
 
-def _key(work: _Work, crop: Crop) -> EmbeddingKey:
-    info, card = work.source.info, work.model.card
-    encoder = work.adapter.encoder if work.adapter else ""
-    if encoder and work.further:
-        encoder += work.further.digest
-    return EmbeddingKey.of(info.fingerprint, info.spec, crop, card.sha256 or card.name, encoder)
+def embedding_key(
+    source: RasterSource,
+    model: PromptableModel,
+    adapter: LoadedAdapter | None,
+    further: FurtherInputs | None,
+    crop: Crop,
+) -> EmbeddingKey:
+    """Return what a crop's embedding depends on, under which it is in the store.
+
+    Args:
+        source: the raster.
+        model: the base.
+        adapter: in use; None for the base alone.
+        further: what the adapter sees besides the picture.
+        crop: of the raster.
+    """
+    encoder = adapter.encoder if adapter else ""
+    if encoder and further:
+        encoder += further.digest
+    card = model.card
+    return EmbeddingKey.of(source.info.fingerprint, source.info.spec, crop, card.sha256 or card.name, encoder)
 
 
 def _input_size(work: _Work) -> int:
     return work.model.card.input_size
 
 
-def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
-    """Bring validity to the grid of the logits, a quarter of the input: a cell with any data counts."""
+def covered(crop: StoredCrop) -> NDArray[np.bool_]:
+    """Bring validity to the grid of the logits, a quarter of the input: a cell with any data counts.
+
+    Args:
+        crop: from the store.
+
+    Returns:
+        (S / 4, S / 4) bool.
+    """
     cells = 4 * crop.embedding.shape[1]
     if crop.valid is None:
         return np.ones((cells, cells), bool)
