@@ -22,6 +22,8 @@ SUFFIX = ".safetensors"
 PROMPTABLE = "promptable"
 SEMANTIC = "semantic"
 INSTANCES = "instances"
+USER_NOTE = "Note: "
+"""What the note that the user wrote begins with; the others are SamTune's own."""
 
 MOST_HEADER_BYTES = 8 << 20
 MOST_FILES = 500
@@ -117,6 +119,13 @@ def read_card(path: Path) -> Mapping[str, object]:
         raise TuningError(
             f"{path.name} cannot be read, or is no adapter. Look at its folder.", f"{path}: {error!r}"
         ) from error
+
+
+def user_note(card: Mapping[str, object]) -> str:
+    """Return the note that the user wrote on a card, whole; empty where there is none."""
+    notes = card.get("notes")
+    texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return next((note[len(USER_NOTE) :] for note in texts if note.startswith(USER_NOTE)), "")
 
 
 class AdapterFolder:

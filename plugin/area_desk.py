@@ -197,6 +197,8 @@ class AreaDesk(QObject):
         self._show("find", dialog)
 
     def _start_find(self, dialog: FindDialog) -> bool:
+        if self.find.busy:
+            raise PromptError(self.tr("A search is under way. Wait for it, or stop it in the panel."))
         area = self._area(dialog.area)
         target = dialog.target_combo.currentLayer()
         session = self._session
@@ -218,6 +220,8 @@ class AreaDesk(QObject):
         self._show("map", dialog)
 
     def _start_map(self, dialog: MapDialog) -> bool:
+        if self.maps.busy:
+            raise PromptError(self.tr("A class map is being made. Wait for it, or stop it in the panel."))
         if dialog.output is None:
             raise OutputError(self.tr("Name the file that the map is written to."))
         self.maps.run(MapOrder(self._area(dialog.area), dialog.output, dialog.confidence_box.isChecked()))

@@ -77,6 +77,7 @@ class FindController(QObject):
         self._session = session
         self._project = project
         self._find = LatestRequest(work, session, "find", self.tr("Looking for objects…"))
+        self._writer = writer
         self._bulk = BulkWriter(writer, self)
         self._bulk.progressed.connect(self._show_writing)
         self._bulk.written.connect(self._on_written)
@@ -102,6 +103,7 @@ class FindController(QObject):
         if session.layer is None or session.raster is None or not session.adapters.file:
             return
         self.cancel()
+        self._writer.addable_fields(order.target, order.class_field, with_class=True)  # asks now, not when it is done
         params = FindParams(
             raster=session.raster.spec,
             model=session.model,

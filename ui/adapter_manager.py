@@ -26,7 +26,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..models.errors import TuningError
 from ..plugin.adapter_card_text import against_layer, card_page, facts
-from ..plugin.adapter_files import AdapterSummary, read_card
+from ..plugin.adapter_files import AdapterSummary, read_card, user_note
 from ..plugin.session import Session
 from .rename_dialog import RenameDialog
 
@@ -157,7 +157,12 @@ class AdapterManager(QDialog):
 
     def _rename(self) -> None:
         (one,) = self.chosen
-        dialog = RenameDialog(one, self)
+        try:
+            note = user_note(read_card(one.path))
+        except TuningError as error:
+            self.page.setPlainText(error.user_text)
+            return
+        dialog = RenameDialog(one.name, note, self)
         if dialog.exec():
             self.describe_wanted.emit(one, dialog.name, dialog.notes)
         dialog.deleteLater()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from qgis.PyQt.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
 
-from ..plugin.adapter_files import AdapterSummary
-
 
 class RenameDialog(QDialog):
     """Small and modal.
@@ -15,17 +13,18 @@ class RenameDialog(QDialog):
         notes_edit: the notes.
     """
 
-    def __init__(self, summary: AdapterSummary, parent: QWidget | None = None) -> None:
+    def __init__(self, name: str, note: str, parent: QWidget | None = None) -> None:
         """Build the dialog.
 
         Args:
-            summary: of the adapter as it is.
+            name: of the adapter as it is.
+            note: that the user has written on its card.
             parent: Qt parent.
         """
         super().__init__(parent)
         self.setWindowTitle(self.tr("Name and notes"))
-        self.name_edit = QLineEdit(summary.name, self)
-        self.notes_edit = QPlainTextEdit("\n".join(summary.notes), self)
+        self.name_edit = QLineEdit(name, self)
+        self.notes_edit = QPlainTextEdit(note, self)
         self.buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel, self
         )

@@ -50,7 +50,7 @@ PONDS = {
     "ground": {"gsd": [0.25, 0.5]},
     "classes": [{"name": "pond", "objects": 12}],
     "metrics": [{"name": "iou", "frozen": 0.5, "tuned": 0.75}],
-    "notes": ["seen <b>in</b> spring"],
+    "notes": ["Better than the base.", "Note: seen <b>in</b> spring"],
     "created": "2026-05-01T10:00:00Z",
 }
 
@@ -248,6 +248,7 @@ def test_rename(
     choose(manager, "ponds")
 
     def fill(dialog: RenameDialog) -> int:
+        assert (dialog.name, dialog.notes) == ("ponds", "seen <b>in</b> spring")
         dialog.name_edit.setText("")
         assert not dialog.buttons.button(dialog.buttons.StandardButton.Ok).isEnabled()
         dialog.name_edit.setText("lakes")

@@ -163,6 +163,11 @@ def test_cancel_in_the_panel(bench: Workbench, polygon_layer: QgsVectorLayer) ->
     click(button(bench, AreaWork.FIND))
     click(bench.areas.dialogs["find"].start_button)
     wait_until(lambda: bench.worker.of(Method.FIND))
+    click(button(bench, AreaWork.FIND))
+    again = bench.areas.dialogs["find"]
+    click(again.start_button)
+    assert "under way" in again.message_label.text(), "what is being found is not thrown away"
+    again.close()
     bench.dock.status_box.cancel_wanted.emit()
     assert not bench.areas.find.busy
     wait_until(lambda: bench.session.busy is None)

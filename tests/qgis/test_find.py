@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import Qgis, QgsGeometry, QgsProject, QgsRasterLayer, QgsVectorLayer
-from qgis.PyQt.QtCore import QElapsedTimer, QTimer
+from qgis.PyQt.QtCore import QTimer
 from samtune.engine.messages import Method
 from samtune.models.errors import EngineDiedError, PromptError
 from samtune.plugin.area_choice import AreaChoice, AreaKind, View, area_wkb
@@ -83,34 +84,39 @@ def test_many_objects_do_not_hold_up_the_main_thread(
     find: FindController, service: ScriptedService, polygon_layer: QgsVectorLayer
 ) -> None:
     run(find, polygon_layer)
-    gaps, clock, pulse = [], QElapsedTimer(), QTimer()
-    clock.start()
+    marks, pulse = [], QTimer()
     pulse.setInterval(0)
-    pulse.timeout.connect(lambda: gaps.append(clock.restart()))
+    pulse.timeout.connect(lambda: marks.append(time.thread_time()))  # a busy machine is not this thread's doing
     finished: list[QgsVectorLayer] = []
     find.finished.connect(finished.append)
     pulse.start()
     service.last(Method.FIND).on_result(find_result(1500))
-    clock.restart()
     wait_until(lambda: finished, 60)
     pulse.stop()
     assert polygon_layer.featureCount() == 1500
+    gaps = sorted(later - earlier for earlier, later in zip(marks, marks[1:]))
     assert len(gaps) > 20
-    assert sorted(gaps)[-max(2, len(gaps) // 50)] < 50, "98 of 100 slices leave the hand nothing to notice"
+    assert gaps[-1 - len(gaps) // 50] < 0.05, "98 of 100 slices leave the hand nothing to notice"
 
 
 def test_a_single_polygon_layer_in_another_crs(
-    find: FindController, service: ScriptedService, project: QgsProject
+    ready_session: Session, service: ScriptedService, project: QgsProject
 ) -> None:
+    asked: list[tuple[str, ...]] = []
+    ready_session.adapters.choose(summary())
+    writer = TargetWriter(project, lambda _layer, names: asked.append(names) is None)
+    find = FindController(ready_session, service, project, writer)
     layer = QgsVectorLayer("Polygon?crs=EPSG:3857&field=reviewed:bool", "single", "memory")
     project.addMapLayer(layer)
     run(find, layer)
+    assert len(asked) == 1, "before the search, not when its answer comes"
     service.last(Method.FIND).on_result(find_result(4))
     wait_until(lambda: layer.featureCount() == 4)
     geometry = next(layer.getFeatures()).geometry()
     assert geometry.wkbType() == Qgis.WkbType.Polygon
     assert geometry.boundingBox().xMinimum() < -8_000_000
     assert {feature["class"] for feature in layer.getFeatures()} == {"crown"}, "fields were added, on consent"
+    assert len(asked) == 1
 
 
 def test_cancel_while_searching_and_while_writing_leaves_nothing(
@@ -220,7 +226,8 @@ def test_through_an_engine_process(
     seen = []
     ready_session.busy_changed.connect(lambda: seen.append(ready_session.busy))
     run(find, polygon_layer)
-    wait_until(lambda: polygon_layer.featureCount() == 7, 30)
+    wait_until(lambda: not find.busy, 30)
+    assert polygon_layer.featureCount() == 7
     assert any(busy is not None and busy.fraction > 0 for busy in seen)
     ready_session.adapters.choose(summary(path=Path("/adapters/die.safetensors")))
     run(find, polygon_layer)
