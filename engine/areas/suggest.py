@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,11 +25,14 @@ from .embeddings import CropEmbeddings, View
 from .ranking import Ranked, masked_mean, ranked, uncertainty
 from .tiles import Tile, TilePlan
 
-GRID = 6
-"""Clicks per side of a crop's core."""
+CLICKS = 12
+"""Clicks along a crop's side; those in its core are tried."""
 
 LABELLED_SHARE = 0.3
 """A candidate of which more lies on labelled objects is labelled already; so is one that holds half of such a one."""
+
+LARGEST = 0.4
+"""A mask that covers more of a crop is the ground around objects, not one to label."""
 
 MOST_LABELLED = 64
 """Labelled objects that candidates are compared with, evenly spread."""
@@ -195,9 +199,8 @@ class Suggester:
         crop = tile.crop
         left, top = (tile.core[0] - crop.col) / crop.scale, (tile.core[1] - crop.row) / crop.scale
         right, bottom = (tile.core[2] - crop.col) / crop.scale, (tile.core[3] - crop.row) / crop.scale
-        steps = (np.arange(GRID) + 0.5) / GRID
-        for y in top + steps * (bottom - top):
-            for x in left + steps * (right - left):
+        for y in _evenly(top, bottom, crop.size / CLICKS):
+            for x in _evenly(left, right, crop.size / CLICKS):
                 if stored.valid is not None and not stored.valid[int(y), int(x)]:
                     continue
                 ((east, north),) = frame.to_map(np.array([[x, y]]))
@@ -213,7 +216,8 @@ class Suggester:
         point = np.array([click], np.float64)
         decoded = self._view.model.decode(stored.embedding, point.astype(np.float32), np.ones(1, np.int64))
         answer = choose(decoded, covered(stored), PromptList(((*click, True),)), first=True)
-        if answer.doubt is not Doubt.NONE:
+        known = covered(stored)
+        if answer.doubt is not Doubt.NONE or ((answer.logits > 0) & known).sum() > LARGEST * known.sum():
             return None
         size = frame.crop.size
         cell = size / answer.logits.shape[1]
@@ -231,6 +235,12 @@ class Suggester:
             return None
         doubt = uncertainty(decoded.logits, answer.logits, answer.score)
         return Candidate(float(east), float(north), outline, doubt, vector), mask
+
+
+def _evenly(low: float, high: float, step: float) -> list[float]:
+    """Return the middles of equal parts, each at most ``step`` long."""
+    count = max(1, math.ceil((high - low) / step))
+    return [low + (high - low) * (place + 0.5) / count for place in range(count)]
 
 
 def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

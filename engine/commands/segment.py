@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -15,13 +14,12 @@ from pyproj.exceptions import CRSError, ProjError
 from ...models import registry
 from ...models.errors import PromptError
 from ...models.peft.adapter_card import AdapterCard
-from .. import console
+from .. import console, raster_options
 from ..adapters import level_of
 from ..cli import Subparsers
 from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
-from ..ground import metres_per_unit
-from ..messages import Empty, OutlineOptions, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
+from ..messages import Empty, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
 from ..model_service import ModelService
 from ..provenance import prompt_kind, raster_name
 from ..segmenter import Segmenter
@@ -72,13 +70,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         )
     parser.add_argument("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="a box around the object")
     parser.add_argument("--crs", default="", metavar="EPSG:n", help="of the coordinates given (default: the raster's)")
-    parser.add_argument("--bands", type=_bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
+    parser.add_argument(
+        "--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1"
+    )
     parser.add_argument(
         "--level", type=int, help="a model pixel is 2**LEVEL raster pixels (default 0; by the box or adapter)"
     )
-    parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, metres")
-    parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area, m²")
-    parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area, m²")
+    raster_options.add_outline_options(parser)
     parser.add_argument("--class", default="", dest="label", metavar="NAME", help="value of the attribute class")
     parser.add_argument("--model", default="", help="name of the base model (default: tiny, or the adapter's)")
     parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
@@ -151,16 +149,8 @@ def _params(args: argparse.Namespace, info: RasterInfo, size: int, card: Adapter
         level = level_of(card, info)
     if level is None:
         level = _level(info, box, size)
-    options = _options(args, info)
+    options = raster_options.outline_options(args, info)
     return SegmentParams(info.spec, args.model, level, points, box, options, adapter=args.adapter, second=args.second)
-
-
-def _options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:
-    """Turn metres into units of the raster's CRS, as long as they are at the raster's middle."""
-    frame = RasterFrame(info.width, info.height, info.transform)
-    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
-    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
-    return OutlineOptions(args.simplify / unit, args.min_hole / unit**2, args.min_part / unit**2)
 
 
 def _ring(box: list[float] | None) -> tuple[tuple[float, float], ...]:
@@ -209,17 +199,3 @@ def _tell(args: argparse.Namespace, info: RasterInfo, result: SegmentResult, out
         size = f"{area:.1f} m²" if math.isfinite(area) else f"{result.area:.1f} square units"
         edge = " It reaches the border of the model's view; try a higher --level." if result.touches_edge else ""
         console.write(f"One object of {size}, score {result.score:.2f}, written to {args.output}.{edge}")
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no list of band numbers such as 4,3,2") from error
-
-
-def _length(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value

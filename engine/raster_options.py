@@ -1,0 +1,58 @@
+"""Options that several commands have: bands, and how outlines are cleaned."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+
+from .crops import RasterFrame
+from .ground import metres_per_unit
+from .messages import OutlineOptions, RasterInfo
+
+
+def bands(text: str) -> tuple[int, ...]:
+    """Read band numbers such as ``4,3,2``.
+
+    Args:
+        text: as typed.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no such list.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no list of band numbers such as 4,3,2") from error
+
+
+def add_outline_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--simplify``, ``--min-hole`` and ``--min-part``.
+
+    Args:
+        parser: of a command.
+    """
+    parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, metres")
+    parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area, m²")
+    parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area, m²")
+
+
+def outline_options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:
+    """Turn metres into units of the raster's CRS, as long as they are at the raster's middle.
+
+    Args:
+        args: of a parser with :func:`add_outline_options`.
+        info: of the raster.
+    """
+    frame = RasterFrame(info.width, info.height, info.transform)
+    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
+    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
+    return OutlineOptions(args.simplify / unit, args.min_hole / unit**2, args.min_part / unit**2)
+
+
+def _length(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
