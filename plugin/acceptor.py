@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from qgis.core import QgsProject
-from qgis.PyQt.QtCore import QObject
+from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.PyQt.QtCore import QObject, pyqtSignal
 
 from ..engine.provenance import prompt_kind, raster_name
 from ..models.errors import OutputError
 from .new_geopackage import create_geopackage, load_geopackage
 from .session import NoticeLevel, Outline, Session
 from .target_fields import CLASS
-from .target_layer import Accepted, AskConsent, TargetWriter
+from .target_layer import Accepted, AskConsent, TargetWriter, Written
 
 AskPath = Callable[[], str]
 """Asks where a new GeoPackage goes; empty for a change of mind."""
 
 
+@dataclass(frozen=True)
+class Redo:
+    """A feature that the next accepted outline replaces."""
+
+    layer: QgsVectorLayer
+    feature_id: int
+
+
 class Acceptor(QObject):
-    """Writes accepted outlines, and makes new target layers."""
+    """Writes accepted outlines, and makes new target layers.
+
+    Attributes:
+        writer: writes single objects; remembers the answers of the user.
+        redo: where there is one, the next outline replaces that feature in place of becoming another.
+
+    Signals:
+        accepted: the outline that was written.
+    """
+
+    accepted = pyqtSignal(object)
 
     def __init__(
         self,
@@ -43,7 +62,8 @@ class Acceptor(QObject):
         self._session = session
         self._project = project
         self._ask_path = ask_path
-        self._writer = TargetWriter(project, ask_consent)
+        self.writer = TargetWriter(project, ask_consent)
+        self.redo: Redo | None = None
 
     def accept(self) -> bool:
         """Write the outline; asks for a new GeoPackage where there is no target.
@@ -55,28 +75,53 @@ class Acceptor(QObject):
         outline = session.outline
         if outline is None or session.layer is None:
             return False
+        accepted = self._accepted(outline, session.layer)
+        done = self._replace(self.redo, accepted) if self.redo is not None else self.keep(accepted)
+        if done:
+            self.accepted.emit(outline)
+        return done
+
+    def keep(self, accepted: Accepted) -> bool:
+        """Write an object into the target; asks for a new GeoPackage where there is none.
+
+        Returns:
+            Whether it was written. If not, the user has been told why.
+        """
+        session = self._session
         if session.target is None and not self.new_target():
             return False
         if session.target is None:
             return False
         try:
-            written = self._writer.write(session.target, self._accepted(outline), session.class_field)
+            written = self.writer.write(session.target, accepted, session.class_field)
         except OutputError as error:
             session.notify(NoticeLevel.ERROR, error.user_text, error.details)
             return False
         self._show_class_field()
+        self._tell(session.target, written, self.tr("Added to “{layer}”."))
+        return True
+
+    def _replace(self, redo: Redo, accepted: Accepted) -> bool:
+        try:
+            written = self.writer.replace(redo.layer, redo.feature_id, accepted)
+        except OutputError as error:
+            self._session.notify(NoticeLevel.ERROR, error.user_text, error.details)
+            return False
+        self._tell(redo.layer, written, self.tr("Replaced in “{layer}”."))
+        return True
+
+    def _tell(self, layer: QgsVectorLayer, written: Written, text: str) -> None:
         if written.dropped_parts:
-            session.notify(
+            self._session.notify(
                 NoticeLevel.WARNING,
                 self.tr(
                     "“{layer}” takes single polygons: the largest part was kept, %n other part(s) dropped.",
                     "",
                     written.dropped_parts,
-                ).format(layer=session.target.name()),
+                ).format(layer=layer.name()),
             )
         else:
-            session.notify(NoticeLevel.SUCCESS, self.tr("Added to “{layer}”.").format(layer=session.target.name()))
-        return True
+            self._session.notify(NoticeLevel.SUCCESS, text.format(layer=layer.name()))
 
     def _show_class_field(self) -> None:
         """Choose the field that took the class, which may have been added just now."""
@@ -106,18 +151,15 @@ class Acceptor(QObject):
         session.set_target(layer, CLASS)
         return True
 
-    def _accepted(self, outline: Outline) -> Accepted:
-        session = self._session
-        if session.layer is None:
-            raise OutputError(self.tr("The raster layer is gone. Choose one and click again."))
+    def _accepted(self, outline: Outline, layer: QgsRasterLayer) -> Accepted:
         return Accepted(
             geometry=outline.geometry,
-            crs=session.layer.crs(),
+            crs=layer.crs(),
             score=outline.result.score,
             model=outline.sent.model,
             prompt=prompt_kind(points=bool(outline.sent.points), box=bool(outline.sent.box)),
             raster=raster_name(outline.sent.raster.uri),
             bands=outline.sent.raster.bands,
-            class_value=session.class_value,
+            class_value=self._session.class_value,
             adapter=outline.result.adapter,
         )

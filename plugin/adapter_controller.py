@@ -12,7 +12,7 @@ from qgis.PyQt.QtCore import QFileSystemWatcher, QObject, QTimer
 from ..engine.messages import AdapterReport, AddAdapterParams, CheckAdapterParams, Method
 from ..models.errors import ModelMissingError, PromptError, RasterError, SamTuneError, TuningError
 from .adapter_files import AdapterFolder, AdapterSummary, read_summary
-from .adapter_texts import needs
+from .adapter_texts import beside_clicks, needs
 from .latest_request import LatestRequest, Service
 from .layers import source_uri, unusable_reason
 from .session import EngineState, NoticeLevel, Session
@@ -99,8 +99,7 @@ class AdapterController(QObject):
         Args:
             path: of its file; empty for the model as it is.
         """
-        known = (summary for summary in self._state.known if summary.answers_clicks)
-        self._take(next((summary for summary in known if str(summary.path) == path), None))
+        self._take(next((summary for summary in self._state.known if str(summary.path) == path), None))
 
     def add(self, path: str) -> None:
         """Have a file checked by the engine and copied into the folder; it is used at once then.
@@ -238,6 +237,9 @@ class AdapterController(QObject):
         chosen, layer, raster = state.chosen, session.layer, session.raster
         if chosen is None or layer is None or session.layer_problem:
             state.set_fit("", ())
+            return
+        if not chosen.answers_clicks:
+            state.set_fit("", (beside_clicks(chosen),))
             return
         problem = needs(chosen, layer.bandCount(), second=bool(state.second_uri))
         state.set_fit(problem, () if problem else state.notes)

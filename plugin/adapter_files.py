@@ -21,6 +21,9 @@ SCHEMA = 1
 SUFFIX = ".safetensors"
 PROMPTABLE = "promptable"
 SEMANTIC = "semantic"
+INSTANCES = "instances"
+USER_NOTE = "Note: "
+"""What the note that the user wrote begins with; the others are SamTune's own."""
 
 MOST_HEADER_BYTES = 8 << 20
 MOST_FILES = 500
@@ -99,6 +102,30 @@ def read_summary(path: Path) -> AdapterSummary:
             f"{path.name} is damaged, or no adapter. Choose a file that SamTune's tuning wrote.", f"{path}: {error!r}"
         ) from error
     raise TuningError(f"{path.name} was made by a later version of SamTune. Update SamTune to use it.", str(schema))
+
+
+def read_card(path: Path) -> Mapping[str, object]:
+    """Read the whole card of an adapter's file, unchecked: for showing it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        TuningError: it is not there, damaged, or no adapter.
+    """
+    try:
+        return _checked(dict, json.loads(_card_text(path)))
+    except (OSError, ValueError, TypeError, struct.error, RecursionError) as error:
+        raise TuningError(
+            f"{path.name} cannot be read, or is no adapter. Look at its folder.", f"{path}: {error!r}"
+        ) from error
+
+
+def user_note(card: Mapping[str, object]) -> str:
+    """Return the note that the user wrote on a card, whole; empty where there is none."""
+    notes = card.get("notes")
+    texts = [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+    return next((note[len(USER_NOTE) :] for note in texts if note.startswith(USER_NOTE)), "")
 
 
 class AdapterFolder:

@@ -46,18 +46,27 @@ class AdapterState(QObject):
         return tuple(summary for summary in self.known if summary.base == base)
 
     def find(self, base: str, file_name: str) -> AdapterSummary | None:
-        """Return the adapter of a model that can be used for clicks, by the name of its file."""
-        found = (summary for summary in self.of_base(base) if summary.path.name == file_name)
-        return next((summary for summary in found if summary.answers_clicks), None)
+        """Return the adapter of a model, by the name of its file."""
+        return next((summary for summary in self.of_base(base) if summary.path.name == file_name), None)
 
     @property
     def path(self) -> str:
-        """Return the path of the adapter in use, as requests have it; empty for none."""
+        """Return the path of the adapter that answers clicks, as requests have it; empty for the model as it is."""
+        return self.file if self.chosen is not None and self.chosen.answers_clicks else ""
+
+    @property
+    def file(self) -> str:
+        """Return the path of the adapter in use, whatever it is for; empty for none."""
         return str(self.chosen.path) if self.chosen is not None else ""
 
     @property
     def second_path(self) -> str:
-        """Return the second raster, as requests have it; empty where the adapter in use needs none."""
+        """Return the second raster, as clicks have it; empty where what answers them needs none."""
+        return self.second_file if self.path else ""
+
+    @property
+    def second_file(self) -> str:
+        """Return the second raster of the adapter in use, whatever that is for; empty where it needs none."""
         return self.second_uri if self.chosen is not None and self.chosen.second else ""
 
     def set_known(self, known: tuple[AdapterSummary, ...]) -> None:
@@ -103,7 +112,7 @@ class AdapterState(QObject):
 
     def set_notes(self, notes: tuple[str, ...]) -> None:
         """Keep what the engine said with an answer: that depends on the level."""
-        if self.chosen is not None and not self.problem:
+        if self.path and not self.problem:
             self.set_fit("", notes)
 
     def _forget_second(self) -> None:

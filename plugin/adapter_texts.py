@@ -6,7 +6,7 @@ import html
 
 from qgis.PyQt.QtCore import QCoreApplication
 
-from .adapter_files import AdapterSummary, Metric, missing_bands
+from .adapter_files import INSTANCES, PROMPTABLE, SEMANTIC, AdapterSummary, Metric, missing_bands
 
 translate = QCoreApplication.translate
 
@@ -39,11 +39,30 @@ def tooltip(summary: AdapterSummary) -> str:
     return "<br>".join([f"<b>{first}</b>", *others])
 
 
-def unusable(summary: AdapterSummary) -> str:
-    """Say why an adapter cannot be used for clicks at all; empty when it can."""
-    if summary.answers_clicks:
-        return ""
-    return str(translate("Adapters", "It makes class maps and does not answer clicks."))
+def purpose(summary: AdapterSummary) -> str:
+    """Say what an adapter is for."""
+    purposes = {
+        PROMPTABLE: translate("Adapters", "For clicks and boxes"),
+        INSTANCES: translate("Adapters", "Finds all objects of its classes"),
+        SEMANTIC: translate("Adapters", "Makes class maps; answers no clicks"),
+    }
+    return str(purposes.get(summary.head, summary.head))
+
+
+def task_name(summary: AdapterSummary) -> str:
+    """Say what an adapter is for, in a column of a table."""
+    names = {
+        PROMPTABLE: translate("Adapters", "clicks"),
+        INSTANCES: translate("Adapters", "find all"),
+        SEMANTIC: translate("Adapters", "class map"),
+    }
+    return str(names.get(summary.head, summary.head))
+
+
+def beside_clicks(summary: AdapterSummary) -> str:
+    """Say what answers the clicks while an adapter is chosen that cannot."""
+    text = translate("Adapters", "“{name}” makes class maps. Clicks are answered by the model as it is.")
+    return str(text.format(name=summary.name))
 
 
 def needs(summary: AdapterSummary, band_count: int, *, second: bool) -> str:
@@ -80,6 +99,10 @@ def metric_name(name: str) -> str:
         "iou_1_click": translate("Adapters", "IoU at 1 click"),
         "iou_3_clicks": translate("Adapters", "IoU at 3 clicks"),
         "iou_box": translate("Adapters", "IoU with a box"),
+        "miou": translate("Adapters", "Mean IoU"),
+        "f1": translate("Adapters", "F1"),
+        "precision": translate("Adapters", "Precision"),
+        "recall": translate("Adapters", "Recall"),
     }
     return str(known.get(name, name))
 
@@ -107,7 +130,7 @@ def _metric_text(metric: Metric) -> str:
 
 def _facts(summary: AdapterSummary) -> list[str]:
     learned = ", ".join(f"{name} ({count})" for name, count in summary.classes[:MOST_METRICS] if count)
-    facts = [translate("Adapters", "Tuned on the model {base}").format(base=summary.base), unusable(summary)]
+    facts = [translate("Adapters", "Tuned on the model {base}").format(base=summary.base), purpose(summary)]
     if learned:
         facts.append(translate("Adapters", "Learned from: {classes}").format(classes=learned))
     if summary.rgb:

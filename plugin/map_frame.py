@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -18,6 +18,12 @@ from qgis.PyQt.QtCore import QCoreApplication
 
 from ..engine.messages import RasterInfo
 from ..models.errors import PromptError
+
+if TYPE_CHECKING:
+    from qgis.gui import QgsMapCanvas
+
+SURROUNDINGS = 3.0
+"""How many times as wide as an object the map around it is."""
 
 
 class Canvas(Protocol):
@@ -95,6 +101,27 @@ class MapFrame:
         right = self.to_raster(QgsPointXY(point.x() + step, point.y()), crs)
         up = self.to_raster(QgsPointXY(point.x(), point.y() + step), crs)
         return math.sqrt(here.distance(right) * here.distance(up))
+
+
+def zoom_to(
+    canvas: QgsMapCanvas, geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem, project: QgsProject
+) -> None:
+    """Show a geometry in the middle of the map, with its surroundings; the map stays where it cannot be shown.
+
+    Args:
+        canvas: the map.
+        geometry: anything with an extent.
+        crs: of the geometry.
+        project: for datum transformations.
+    """
+    transform = QgsCoordinateTransform(crs, canvas.mapSettings().destinationCrs(), project.transformContext())
+    try:
+        extent = transform.transformBoundingBox(geometry.boundingBox())
+    except QgsCsException:
+        return
+    if extent.isFinite():
+        extent.scale(SURROUNDINGS)
+        canvas.zoomToFeatureExtent(extent)
 
 
 def auto_level(screen_pixel: float, raster: RasterInfo) -> int:

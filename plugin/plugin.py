@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qgis.core import Qgis, QgsMessageLog, QgsProject
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QIcon
-from qgis.PyQt.QtWidgets import QAction
+from qgis.PyQt.QtWidgets import QAction, QPushButton
 
 from .settings import PluginSettings
 
@@ -127,6 +128,7 @@ class SamTunePlugin(QObject):
             show_notice=self._show_notice,
             open_settings=self._open_settings,
             active_layer=self._iface.activeLayer,
+            make_active=self._iface.setActiveLayer,
         )
         workbench = Workbench(around, settings, action)
         self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, workbench.dock)
@@ -157,6 +159,15 @@ class SamTunePlugin(QObject):
 
         self._iface.showOptionsDialog(self._iface.mainWindow(), PAGE_NAME)
 
+    def _show_undo(self, text: str, level: Qgis.MessageLevel, undo: Callable[[], None]) -> None:
+        """Show a message with a button that takes back what it tells of."""
+        bar = self._iface.messageBar()
+        item = bar.createMessage("SamTune", text)
+        button = QPushButton(self.tr("Undo"), item)
+        button.clicked.connect(lambda: (undo(), bar.popWidget(item)))
+        item.layout().addWidget(button)
+        bar.pushWidget(item, level, ERROR_SECONDS)
+
     def _show_notice(self, notice: Notice) -> None:
         """Log a notice; warnings and errors go to the message bar, the rest is read in the panel."""
         from .session import NoticeLevel
@@ -170,6 +181,8 @@ class SamTunePlugin(QObject):
         level = levels[notice.level]
         text = f"{notice.text}\n{notice.details}" if notice.details else notice.text
         QgsMessageLog.logMessage(text, LOG_TAG, level, False)
-        if notice.level in (NoticeLevel.WARNING, NoticeLevel.ERROR):
+        if notice.undo is not None:
+            self._show_undo(notice.text, level, notice.undo)
+        elif notice.level in (NoticeLevel.WARNING, NoticeLevel.ERROR):
             seconds = ERROR_SECONDS if notice.level is NoticeLevel.ERROR else WARNING_SECONDS
             self._iface.messageBar().pushMessage("SamTune", notice.text, level, seconds)

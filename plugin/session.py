@@ -7,6 +7,7 @@ to be drawn, so that may change at any time.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Union
@@ -66,11 +67,12 @@ class Outline:
 
 @dataclass(frozen=True)
 class Notice:
-    """One sentence for the user, with details for the log."""
+    """One sentence for the user, with details for the log, and what takes back what it tells of."""
 
     level: NoticeLevel
     text: str
     details: str = ""
+    undo: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -368,11 +370,11 @@ class Session(QObject):
         if self.busy != before:
             self.busy_changed.emit()
 
-    def notify(self, level: NoticeLevel, text: str, details: str = "") -> None:
+    def notify(self, level: NoticeLevel, text: str, details: str = "", undo: Callable[[], None] | None = None) -> None:
         """Tell the user something; an error that several requests report at once is told once."""
         now = time.monotonic()
         if level is NoticeLevel.ERROR:
             if text == self._last_error and now - self._last_error_at < SAME_ERROR_SECONDS:
                 return
             self._last_error, self._last_error_at = text, now
-        self.noticed.emit(Notice(level, text, details))
+        self.noticed.emit(Notice(level, text, details, undo))

@@ -94,6 +94,8 @@ def add_fields(layer: QgsVectorLayer, names: tuple[str, ...]) -> None:
     Raises:
         OutputError: the layer does not take them.
     """
+    if not names:
+        return
     for name in names:
         field = make_field(name)
         if not layer.dataProvider().supportedType(field):

@@ -26,7 +26,7 @@ from qgis.PyQt.QtCore import QCoreApplication, QDateTime
 
 from ..engine.provenance import bands_text
 from ..models.errors import OutputError
-from .target_fields import FieldPlan, add_fields, plan_fields
+from .target_fields import CLASS, FieldPlan, add_fields, plan_fields
 from .target_geometry import polygon_parts, transformed
 
 translate = QCoreApplication.translate
@@ -45,6 +45,7 @@ class Accepted:
         score: IoU that the model predicts, 0 to 1.
         model: name of the base model.
         adapter: name of the adapter; empty for none.
+        reviewed: somebody has looked at it.
         prompt: kind of prompt, such as ``point``.
         raster: name of the raster file.
         bands: band numbers shown to the model.
@@ -60,6 +61,22 @@ class Accepted:
     bands: tuple[int, ...]
     class_value: str = ""
     adapter: str = ""
+    reviewed: bool = True
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An accepted object as a layer takes it.
+
+    Attributes:
+        geometry: of the layer's type, in its CRS.
+        values: attribute name to value; None for what is unknown.
+        dropped_parts: how many parts a layer of single polygons cannot take (the largest is kept).
+    """
+
+    geometry: QgsGeometry
+    values: dict[str, object]
+    dropped_parts: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,17 +116,54 @@ class TargetWriter:
             OutputError: the layer cannot take it. Fields, edit buffer and editing mode are as they were.
         """
         check_writable(layer)
-        geometry, dropped = self._fit(layer, accepted)
-        values = self._values(accepted, geometry, layer.crs())
-        plan = plan_fields(layer, class_field, bool(accepted.class_value))
-        missing = plan.missing if self._may_add(layer, plan) else ()
-        with _editing(layer), _one_command(layer, translate("TargetWriter", "Add a SamTune polygon")):
-            if missing:
-                add_fields(layer, missing)
-                plan = plan_fields(layer, class_field, bool(accepted.class_value))
-            feature = _add_feature(layer, geometry, plan.attributes(values))
+        fitted = self.fit(layer, accepted)
+        with_class = bool(accepted.class_value)
+        missing = self.addable_fields(layer, class_field, with_class=with_class)
+        with editing(layer), one_command(layer, translate("TargetWriter", "Add a SamTune polygon")):
+            add_fields(layer, missing)
+            plan = plan_fields(layer, class_field, with_class)
+            feature = add_feature(layer, fitted.geometry, plan.attributes(fitted.values))
         layer.triggerRepaint()
-        return Written(feature.id(), dropped)
+        return Written(feature.id(), fitted.dropped_parts)
+
+    def replace(self, layer: QgsVectorLayer, feature_id: int, accepted: Accepted) -> Written:
+        """Give a feature another outline, and the attributes of that; its class stays. One undo command.
+
+        Args:
+            layer: polygon layer; editing is started where it is off.
+            feature_id: of the feature.
+            accepted: the object as it should be.
+
+        Raises:
+            OutputError: the layer cannot take it; nothing has changed.
+        """
+        check_changeable(layer)
+        fitted = self.fit(layer, accepted)
+        with editing(layer), one_command(layer, translate("TargetWriter", "Redo a SamTune polygon")):
+            plan = plan_fields(layer, "", False)
+            values = plan.attributes({name: value for name, value in fitted.values.items() if name != CLASS})
+            if not layer.changeGeometry(feature_id, fitted.geometry):
+                raise _not_changed(layer)
+            if values and not layer.changeAttributeValues(feature_id, values):
+                raise _not_changed(layer)
+        layer.triggerRepaint()
+        return Written(feature_id, fitted.dropped_parts)
+
+    def fit(self, layer: QgsVectorLayer, accepted: Accepted) -> Fitted:
+        """Bring an object to a layer's CRS and geometry type. The layer is only looked at.
+
+        Raises:
+            OutputError: it has no place there.
+        """
+        geometry, dropped = self._fit(layer, accepted)
+        return Fitted(geometry, self._values(accepted, geometry, layer.crs()), dropped)
+
+    def addable_fields(
+        self, layer: QgsVectorLayer, class_field: str = "", *, with_class: bool = False
+    ) -> tuple[str, ...]:
+        """Return the names of SamTune's attributes that a layer lacks and that may be added; asks once per layer."""
+        plan = plan_fields(layer, class_field, with_class)
+        return plan.missing if self._may_add(layer, plan) else ()
 
     def _may_add(self, layer: QgsVectorLayer, plan: FieldPlan) -> bool:
         if not plan.missing or not layer.dataProvider().capabilities() & QgsVectorDataProvider.Capability.AddAttributes:
@@ -159,7 +213,7 @@ class TargetWriter:
             "raster": accepted.raster,
             "bands": bands_text(accepted.bands),
             "time": QDateTime.currentDateTimeUtc(),
-            "reviewed": True,
+            "reviewed": accepted.reviewed,
         }
 
     def _area(self, geometry: QgsGeometry, crs: QgsCoordinateReferenceSystem) -> float:
@@ -194,17 +248,50 @@ def check_writable(layer: QgsVectorLayer) -> None:
     raise OutputError(f"{reason.format(layer=layer.name())} {remedy}", layer.source())
 
 
-@contextmanager
-def _editing(layer: QgsVectorLayer) -> Iterator[None]:
-    """Start editing where it is off; stop again if nothing could be written."""
-    started = not layer.isEditable()
-    if started and not layer.startEditing():
+def check_changeable(layer: QgsVectorLayer) -> None:
+    """Check that a layer's features can be changed.
+
+    Raises:
+        OutputError: they cannot; the text says why and what to do.
+    """
+    check_writable(layer)
+    wanted = QgsVectorDataProvider.Capability
+    capabilities = layer.dataProvider().capabilities()
+    if not (capabilities & wanted.ChangeGeometries and capabilities & wanted.ChangeAttributeValues):
+        text = translate("TargetWriter", "Features of “{layer}” cannot be changed. Save it as a GeoPackage first.")
+        raise OutputError(text.format(layer=layer.name()), layer.source())
+
+
+def _not_changed(layer: QgsVectorLayer) -> OutputError:
+    text = translate("TargetWriter", "The polygon of “{layer}” could not be changed. Perhaps it is gone.")
+    return OutputError(text.format(layer=layer.name()), "; ".join(layer.dataProvider().errors()))
+
+
+def begin_editing(layer: QgsVectorLayer) -> bool:
+    """Start editing where it is off.
+
+    Returns:
+        Whether it was started.
+
+    Raises:
+        OutputError: it could not be.
+    """
+    if layer.isEditable():
+        return False
+    if not layer.startEditing():
         raise OutputError(
             translate("TargetWriter", "Editing “{layer}” could not be started. Choose another target layer.").format(
                 layer=layer.name()
             ),
             "; ".join(layer.dataProvider().errors()),
         )
+    return True
+
+
+@contextmanager
+def editing(layer: QgsVectorLayer) -> Iterator[None]:
+    """Start editing where it is off; stop again if nothing could be written."""
+    started = begin_editing(layer)
     try:
         yield
     except BaseException:
@@ -214,7 +301,7 @@ def _editing(layer: QgsVectorLayer) -> Iterator[None]:
 
 
 @contextmanager
-def _one_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
+def one_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     """Make one undo command of what happens inside; nothing of it stays if anything at all goes wrong."""
     layer.beginEditCommand(text)
     try:
@@ -225,7 +312,12 @@ def _one_command(layer: QgsVectorLayer, text: str) -> Iterator[None]:
     layer.endEditCommand()
 
 
-def _add_feature(layer: QgsVectorLayer, geometry: QgsGeometry, attributes: dict[int, object]) -> QgsFeature:
+def add_feature(layer: QgsVectorLayer, geometry: QgsGeometry, attributes: dict[int, object]) -> QgsFeature:
+    """Add a feature to a layer being edited, with its default values.
+
+    Raises:
+        OutputError: the layer does not take it.
+    """
     feature = QgsVectorLayerUtils.createFeature(layer, geometry, attributes, layer.createExpressionContext())
     _check_constraints(layer, feature)
     if not layer.addFeature(feature):

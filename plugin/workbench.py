@@ -15,6 +15,7 @@ from ..ui.dock import SamTuneDock
 from ..ui.questions import Questions
 from .acceptor import Acceptor
 from .adapter_controller import AdapterController
+from .area_desk import AreaDesk
 from .canvas_bands import CanvasBands
 from .click_controller import ClickController
 from .diagnostics import diagnostics_text, plugin_version
@@ -43,6 +44,7 @@ class Surroundings:
         show_notice: shows a notice in the message bar.
         open_settings: opens the plugin's page of QGIS's options.
         active_layer: gives the layer selected in the layer tree, or None.
+        make_active: selects a layer there, so that Ctrl+Z is about it.
     """
 
     canvas: QgsMapCanvas
@@ -51,6 +53,7 @@ class Surroundings:
     show_notice: Callable[[Notice], None]
     open_settings: Callable[[], None]
     active_layer: Callable[[], QgsMapLayer | None]
+    make_active: Callable[[QgsMapLayer], object]
 
 
 class Workbench(QObject):
@@ -68,6 +71,7 @@ class Workbench(QObject):
         store: tells the size of the store of encoded imagery, and clears it.
         tool: the map tool.
         dock: the panel.
+        areas: find all, class map, where to label next, review, the adapter manager.
     """
 
     def __init__(self, around: Surroundings, settings: PluginSettings, prompt_action: QAction) -> None:
@@ -112,6 +116,9 @@ class Workbench(QObject):
         self.tool = PromptTool(around.canvas, self.bands)
         self.tool.setAction(prompt_action)
         self.dock = SamTuneDock(self.session, around.project, prompt_action, around.window)
+        self.areas = AreaDesk(
+            around, settings, self.session, self.work, self.adapters, self._acceptor, self.controller, self.dock
+        )
         self._connect_tool(prompt_action)
         self._connect_dock()
         self._connect_session()
@@ -159,6 +166,7 @@ class Workbench(QObject):
     def unload(self) -> None:
         """Take everything down; the object is of no use afterwards."""
         self._around.project.layersAdded.disconnect(self._on_layers_added)
+        self.areas.stop()
         self.controller.stop()
         self.models.stop()
         self.adapters.stop()

@@ -7,7 +7,7 @@ from qgis.gui import QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QLabel, QMenu, QToolButton, QWidget
 
-from ..plugin.adapter_texts import headline, tooltip, unusable
+from ..plugin.adapter_texts import headline, tooltip
 from ..plugin.session import Session
 from .forms import add_row, column, compact
 
@@ -27,8 +27,8 @@ class AdapterBox(QWidget):
     """Shows the adapters of the session's model.
 
     Attributes:
-        adapter_combo: None and the adapters; those that cannot answer clicks are greyed.
-        more_button: add from a file, show the folder.
+        adapter_combo: None and the adapters; those that are not for clicks serve for whole areas.
+        more_button: add from a file, show the folder, manage them.
         info_label: the essentials of the one in use.
         second_combo: the layer of the second raster; only there for adapters that need one.
         warning_label: what speaks against using it here.
@@ -37,6 +37,7 @@ class AdapterBox(QWidget):
     adapter_chosen = pyqtSignal(str)
     add_wanted = pyqtSignal(str)
     folder_wanted = pyqtSignal()
+    manage_wanted = pyqtSignal()
     list_wanted = pyqtSignal()
     second_chosen = pyqtSignal(object)
 
@@ -47,11 +48,12 @@ class AdapterBox(QWidget):
         self.adapter_combo = compact(LiveCombo(self), 8)
         self.more_button = QToolButton(self)
         self.more_button.setText("…")
-        self.more_button.setToolTip(self.tr("Add an adapter from a file, or show the folder of adapters"))
+        self.more_button.setToolTip(self.tr("Add an adapter from a file, show the folder of adapters, or manage them"))
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.more_button)
         self.add_action = menu.addAction(self.tr("Add from file…"))
         self.folder_action = menu.addAction(self.tr("Show the folder"))
+        self.manage_action = menu.addAction(self.tr("Manage adapters…"))
         self.more_button.setMenu(menu)
         self.info_label, self.warning_label = self._make_label(), self._make_label()
         self.second_combo = QgsMapLayerComboBox(self)
@@ -70,6 +72,7 @@ class AdapterBox(QWidget):
         self.adapter_combo.about_to_show.connect(self.list_wanted)
         self.add_action.triggered.connect(self._choose_file)
         self.folder_action.triggered.connect(self.folder_wanted)
+        self.manage_action.triggered.connect(self.manage_wanted)
         self.second_combo.layerChanged.connect(self.second_chosen.emit)
         session.adapters.listed.connect(self._show_adapters)
         session.adapters.changed.connect(self._show_adapters)
@@ -94,8 +97,7 @@ class AdapterBox(QWidget):
             for summary in state.of_base(self._session.model):
                 combo.addItem(summary.name, str(summary.path))
                 combo.setItemData(combo.count() - 1, tooltip(summary), Qt.ItemDataRole.ToolTipRole)
-                combo.model().item(combo.count() - 1).setEnabled(not unusable(summary))
-            combo.setCurrentIndex(max(0, combo.findData(state.path)))
+            combo.setCurrentIndex(max(0, combo.findData(state.file)))
         self._show_chosen()
 
     def _show_chosen(self) -> None:

@@ -26,6 +26,7 @@ from .outline_box import OutlineBox
 from .raster_box import RasterBox
 from .status_box import StatusBox
 from .target_box import TargetBox
+from .work_box import WorkBox
 
 DOCK_NAME = "SamTuneDock"
 
@@ -39,6 +40,7 @@ class SamTuneDock(QgsDockWidget):
         adapter_box: adapter, what it learned, and whether it suits the raster.
         outline_box: level and cleaning.
         target_box: target layer and class.
+        work_box: find all, class map, where to label next, review.
         status_box: state, progress, notices.
         prompt_button: takes up the map tool.
         accept_button: keeps the outline.
@@ -73,6 +75,7 @@ class SamTuneDock(QgsDockWidget):
         self.adapter_box = AdapterBox(session, self)
         self.outline_box = OutlineBox(session, project, self)
         self.target_box = TargetBox(session, self)
+        self.work_box = WorkBox(session, self)
         self.status_box = StatusBox(session, self)
         self.prompt_button = QToolButton(self)
         self.prompt_button.setDefaultAction(prompt_action)
@@ -168,6 +171,8 @@ class SamTuneDock(QgsDockWidget):
         column.addWidget(self._line())
         column.addWidget(self.target_box)
         column.addLayout(buttons)
+        column.addWidget(self._line())
+        column.addWidget(self.work_box)
         column.addWidget(self.status_box)
         column.addStretch(1)
         area = QScrollArea(self)

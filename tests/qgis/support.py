@@ -247,6 +247,10 @@ class Window:
     def activeLayer(self) -> None:  # noqa: N802
         return None
 
+    def setActiveLayer(self, layer: object) -> bool:  # noqa: N802
+        self.active = layer
+        return True
+
     def addPluginToMenu(self, name: str, action: QAction) -> None:  # noqa: N802
         self.menu.addAction(action)
 

@@ -127,7 +127,7 @@ def place(frame: MapFrame, layer: QgsRasterLayer, right: float = 40, down: float
 def test_the_list_holds_the_model_s_adapters(dock: SamTuneDock, ready_session: Session) -> None:
     combo = dock.adapter_box.adapter_combo
     assert [combo.itemText(i) for i in range(combo.count())] == ["None", "maps", "ponds", "roofs"]
-    assert not combo.model().item(1).isEnabled(), "class maps answer no clicks"
+    assert combo.model().item(1).isEnabled(), "class maps are for whole areas"
     assert "class maps" in combo.itemData(1, Qt.ItemDataRole.ToolTipRole)
     assert combo.currentText() == "None"
     ready_session.set_model("vit_b")
@@ -146,6 +146,18 @@ def test_choosing_in_the_panel(dock: SamTuneDock, ready_session: Session, folder
     QTest.keyClick(combo, Qt.Key.Key_Home)
     assert ready_session.adapters.chosen is None
     assert not dock.adapter_box.info_label.isVisible()
+
+
+def test_beside_a_class_map_adapter_the_model_answers_clicks(
+    dock: SamTuneDock, ready_session: Session, folder: Path
+) -> None:
+    dock.adapter_box.adapter_chosen.emit(str(folder / "maps.safetensors"))
+    state = ready_session.adapters
+    assert state.file == str(folder / "maps.safetensors")
+    assert state.path == "", "clicks go without it"
+    assert not state.problem
+    assert "model as it is" in dock.adapter_box.warning_label.text()
+    assert dock.prompt_button.defaultAction().isEnabled()
 
 
 def test_new_files_appear_by_themselves(adapters: AdapterController, ready_session: Session, folder: Path) -> None:
@@ -204,8 +216,6 @@ def test_another_folder_is_no_loss_to_tell(
     told, folders = notices(session), [folder]
     made = AdapterController(session, service, settings, lambda: folders[-1], lambda: 0, project)
     made.refresh()
-    made.choose(str(folder / "maps.safetensors"))
-    assert session.adapters.chosen is None, "class maps answer no clicks"
     made.choose(str(folder / "ponds.safetensors"))
     folders.append(folder.parent)
     made.refresh()

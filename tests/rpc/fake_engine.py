@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import logging
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -25,8 +26,22 @@ def _import_samtune() -> None:
 _import_samtune()
 
 from samtune.engine import messages, server  # noqa: E402 - importable only from here on
+from samtune.engine.area_messages import (  # noqa: E402
+    CompareParams,
+    CompareResult,
+    FindParams,
+    FindResult,
+    FoundObject,
+    MapClass,
+    MapParams,
+    MapResult,
+    Suggestion,
+    SuggestParams,
+    SuggestResult,
+)
 from samtune.engine.commands.serve import run_server  # noqa: E402
 from samtune.engine.messages import (  # noqa: E402
+    AdapterReport,
     Done,
     Empty,
     EngineInfo,
@@ -39,6 +54,7 @@ from samtune.engine.messages import (  # noqa: E402
     WarmUpParams,
 )
 from samtune.engine.progress import Progress  # noqa: E402
+from samtune.engine.tune_messages import DescribeAdapterParams, FigureRow  # noqa: E402
 from samtune.models.errors import RasterError  # noqa: E402
 
 
@@ -103,6 +119,86 @@ def warm_up(params: object, progress: Progress) -> Done:
     return Done(kind)
 
 
+def _behave(name: str, progress: Progress) -> str:
+    """Behave as the name of an adapter's file says, as :func:`warm_up` does; return its argument."""
+    kind, _, argument = Path(name).stem.partition(":")
+    if kind in {"die", "raster-error", "bug", "exit"}:
+        warm_up(WarmUpParams(kind), progress)
+    steps = min(200, int(argument or "1"))
+    for step in range(steps):
+        progress.check()
+        progress.report((step + 1) / steps, f"crop {step + 1} of {steps}")
+        time.sleep(0.005)
+    return argument
+
+
+def _square(x: float, y: float, side: float) -> str:
+    """Return a square as hexadecimal WKB MultiPolygon, upper left corner at x, y."""
+    ring = ((x, y), (x + side, y), (x + side, y - side), (x, y - side), (x, y))
+    points = b"".join(struct.pack("<dd", *point) for point in ring)
+    polygon = struct.pack("<BII", 1, 3, 1) + struct.pack("<I", len(ring)) + points
+    return (struct.pack("<BII", 1, 6, 1) + polygon).hex()
+
+
+def find(params: object, progress: Progress) -> FindResult:
+    """Find as many squares as the adapter's name says: ``find:7``."""
+    if not isinstance(params, FindParams):
+        raise TypeError(params)
+    count = int(_behave(params.adapter, progress) or "3")
+    places = [(500010.0 + 6 * (i % 15), 3299990.0 - 6 * (i // 15 % 12)) for i in range(count)]
+    objects = [FoundObject(_square(x, y, 4.0), "crown", 0.9 - 0.5 * i / count, 16.0) for i, (x, y) in enumerate(places)]
+    return FindResult(tuple(objects), "crowns", 0, 4, 0, 0.1)
+
+
+def suggest(params: object, progress: Progress) -> SuggestResult:
+    """Suggest three places."""
+    if not isinstance(params, SuggestParams):
+        raise TypeError(params)
+    _behave(params.adapter or "none:2", progress)
+    found = []
+    for number in range(3):
+        x, y = 500020.0 + 20 * number, 3299980.0
+        found.append(Suggestion(x + 4, y - 4, _square(x, y, 8.0), 0.9 - number / 10, 0.6, 0.5, "unlike the rest"))
+    labels = f"{Path(params.labels.path).stat().st_size} bytes of labels" if params.labels.path else "no labels"
+    return SuggestResult(tuple(found), 0, 4, 0.1, (labels,))
+
+
+def class_map(params: object, progress: Progress) -> MapResult:
+    """Say that a map was written, without writing one."""
+    if not isinstance(params, MapParams):
+        raise TypeError(params)
+    _behave(params.adapter, progress)
+    classes = (MapClass(1, "water", "#0072b2", 100.0), MapClass(2, "built", "#d55e00", 50.0))
+    return MapResult(params.output, params.confidence, classes, 0, 4, 0, 0.1)
+
+
+def describe_adapter(params: object, _progress: Progress) -> AdapterReport:
+    """Say that the card was changed."""
+    if not isinstance(params, DescribeAdapterParams):
+        raise TypeError(params)
+    return AdapterReport(params.name, params.path)
+
+
+def compare_adapters(params: object, progress: Progress) -> CompareResult:
+    """Say that the second one is better."""
+    if not isinstance(params, CompareParams):
+        raise TypeError(params)
+    _behave(params.second_adapter or "none:2", progress)
+    row = FigureRow("iou_1_click", "IoU at 1 click", 0.41, 0.62, 0.1, 0.3)
+    return CompareResult((row,), "The second one is better.", 12)
+
+
+def area_handlers() -> dict[Method, server.Handler]:
+    """Return the services for whole areas and for handling adapters."""
+    return {
+        Method.FIND: find,
+        Method.MAP: class_map,
+        Method.SUGGEST: suggest,
+        Method.DESCRIBE_ADAPTER: describe_adapter,
+        Method.COMPARE_ADAPTERS: compare_adapters,
+    }
+
+
 def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
     """Make handlers; misbehave as the store's folder says."""
     kind, _, argument = settings.store_dir.partition(":")
@@ -122,6 +218,7 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
         Method.MODELS: lambda _params, _progress: (time.sleep(models_take), ModelList((model,)))[1],
         Method.SEGMENT: segment,
         Method.WARM_UP: warm_up,
+        **area_handlers(),
         Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
     }
 

@@ -207,3 +207,14 @@ def test_headers_are_read_again_only_when_changed(tmp_path: Path, monkeypatch: p
     (tmp_path / "b.safetensors").unlink()
     assert [found.name for found in folder.read(tmp_path)] == ["c"]
     assert read[2:] == ["a.safetensors"]
+
+
+def test_the_whole_card_and_the_user_s_note(tmp_path: Path) -> None:
+    notes = ["SamTune's own.", "Note: seen in spring,\nfrom a kite"]
+    card = adapter_files.read_card(write(tmp_path / "a.safetensors", json.dumps({**CARD, "notes": notes})))
+    assert card["ground"] == {"gsd": [0.25, 0.5]}
+    assert adapter_files.user_note(card) == "seen in spring,\nfrom a kite", "whole, to be edited"
+    assert adapter_files.user_note(CARD) == ""
+    assert adapter_files.user_note({"notes": "no list"}) == ""
+    with pytest.raises(TuningError):
+        adapter_files.read_card(tmp_path / "none.safetensors")
