@@ -30,6 +30,7 @@ from .session import EngineState, Notice, NoticeLevel, Session
 from .settings import PluginSettings
 from .status import Action
 from .store_controller import StoreController
+from .teaching import Teaching, TeachingTools
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Workbench(QObject):
         controller: clicks and outlines.
         models: lists, downloads and imports models.
         store: tells the size of the store of encoded imagery, and clears it.
+        teaching: the fine-tune wizard.
         tool: the map tool.
         dock: the panel.
     """
@@ -112,6 +114,7 @@ class Workbench(QObject):
         self.tool = PromptTool(around.canvas, self.bands)
         self.tool.setAction(prompt_action)
         self.dock = SamTuneDock(self.session, around.project, prompt_action, around.window)
+        self.teaching = self._make_teaching(prompt_action)
         self._connect_tool(prompt_action)
         self._connect_dock()
         self._connect_session()
@@ -159,6 +162,8 @@ class Workbench(QObject):
     def unload(self) -> None:
         """Take everything down; the object is of no use afterwards."""
         self._around.project.layersAdded.disconnect(self._on_layers_added)
+        self.teaching.stop()
+        self.worker.shutdown()  # before its tasks are cancelled: an interrupted run can be gone on with
         self.controller.stop()
         self.models.stop()
         self.adapters.stop()
@@ -170,7 +175,6 @@ class Workbench(QObject):
             canvas.unsetMapTool(self.tool)
         self.bands.remove()
         self.service.shutdown()
-        self.worker.shutdown()
         self.session.set_layer(None)
         self.session.set_target(None)
         self.tool.deleteLater()
@@ -178,6 +182,18 @@ class Workbench(QObject):
         self.deleteLater()
 
     # --- wiring -----------------------------------------------------------------------------------------------------
+
+    def _make_teaching(self, prompt_action: QAction) -> Teaching:
+        tools = TeachingTools(
+            canvas=self._around.canvas,
+            project=self._around.project,
+            window=self._around.window,
+            prompt_action=prompt_action,
+            choose_raster=self.choose_layer,
+            new_target=self._acceptor.new_target,
+            adapters_folder=lambda: adapters_folder(self._settings),
+        )
+        return Teaching(self.session, self.work, self.adapters, tools, self)
 
     def _connect_tool(self, prompt_action: QAction) -> None:
         tool, controller, canvas = self.tool, self.controller, self._around.canvas
@@ -206,6 +222,7 @@ class Workbench(QObject):
         dock.adapter_box.list_wanted.connect(self.adapters.refresh)
         dock.adapter_box.second_chosen.connect(self.adapters.choose_second)
         dock.adapter_box.folder_wanted.connect(self._show_adapters_folder)
+        dock.adapter_box.teach_wanted.connect(self.teaching.open)
         dock.outline_box.level_chosen.connect(session.set_fixed_level)
         dock.outline_box.options_chosen.connect(session.set_outline_options)
         dock.target_box.target_chosen.connect(session.set_target)
