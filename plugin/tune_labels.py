@@ -137,7 +137,7 @@ def check_expression(expression: str, layer: QgsVectorLayer) -> str:
     parsed = QgsExpression(expression)
     context = layer.createExpressionContext()
     if parsed.hasParserError():
-        return str(parsed.parserErrorString())
+        return " ".join(str(parsed.parserErrorString()).split()).rstrip(".")
     unknown = [name for name in parsed.referencedColumns() if layer.fields().lookupField(name) < 0]
     unknown = [name for name in unknown if name != QgsFeatureRequest.ALL_ATTRIBUTES]
     if unknown:

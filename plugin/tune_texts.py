@@ -83,22 +83,31 @@ def _of(size: int, available: int) -> str:
 
 
 def figure_text(value: float) -> str:
-    """Say a figure: shares to three digits, whole numbers as such; a dash for none."""
+    """Say a figure: shares to three digits, numbers above one to one; a dash for none."""
     if value < 0:
         return "–"
-    return f"{value:.0f}" if value > 1 and float(value).is_integer() else f"{value:.3f}"
+    return f"{value:.1f}" if value > 1 else f"{value:.3f}"
 
 
 def change_text(row: FigureRow) -> str:
     """Say how a figure has changed, with its interval where there is one."""
     if row.before < 0 or row.after < 0:
         return ""
-    text = f"{row.after - row.before:+.3f}"
-    return f"{text} ({row.low:+.3f} … {row.high:+.3f})" if (row.low, row.high) != (0.0, 0.0) else text
+    digits = 1 if max(row.before, row.after) > 1 else 3
+    text = f"{row.after - row.before:+.{digits}f}"
+    if not _has_interval(row):
+        return text
+    return f"{text} ({row.low:+.{digits}f} … {row.high:+.{digits}f})"
 
 
 def is_gain(row: FigureRow) -> bool | None:
-    """Tell whether a figure is better than before; None where it is the same, or there was none before."""
+    """Tell whether a figure is better than before; None where that is not known, or within chance."""
     if row.before < 0 or row.after < 0 or round(row.after - row.before, 3) == 0:
         return None
+    if _has_interval(row) and row.low <= 0 <= row.high:
+        return None
     return (row.after > row.before) is row.higher_is_better
+
+
+def _has_interval(row: FigureRow) -> bool:
+    return (row.low, row.high) != (0.0, 0.0)

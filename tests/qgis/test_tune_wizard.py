@@ -364,9 +364,7 @@ def test_the_engine_dies_and_the_run_goes_on(wizard: TuneWizard, teaching: Teach
     assert runner.training[0].step == 21, "from the checkpoint, not from the start"
 
 
-def test_the_engine_is_killed_from_outside(
-    wizard: TuneWizard, teaching: Teaching, service: EngineService
-) -> None:
+def test_the_engine_is_killed_from_outside(wizard: TuneWizard, teaching: Teaching, service: EngineService) -> None:
     go_to(wizard, PageId.HOW)
     go_to(wizard, PageId.TRAINING, "fake.steps=400 fake.pace=0.02")
     wait_until(lambda: teaching.controller.runner.watch.step >= 12)
@@ -411,9 +409,7 @@ def _interrupted_run(adapters_folder: Path, wizard: TuneWizard, state: RunState 
     return folder
 
 
-def test_reopening_offers_an_interrupted_run(
-    wizard: TuneWizard, teaching: Teaching, adapters_folder: Path
-) -> None:
+def test_reopening_offers_an_interrupted_run(wizard: TuneWizard, teaching: Teaching, adapters_folder: Path) -> None:
     folder = _interrupted_run(adapters_folder, wizard)
     wizard.reject()
     wizard = teaching.open()
@@ -543,8 +539,9 @@ def test_drawing_more_with_the_click_tool(
 
 
 def test_links_show_polygons_on_the_map(wizard: TuneWizard, canvas: QgsMapCanvas, roofs: QgsVectorLayer) -> None:
-    with mock.patch.object(QgsMapCanvas, "zoomToFeatureIds") as zoom, mock.patch.object(
-        QgsMapCanvas, "flashFeatureIds"
+    with (
+        mock.patch.object(QgsMapCanvas, "zoomToFeatureIds") as zoom,
+        mock.patch.object(QgsMapCanvas, "flashFeatureIds"),
     ):
         wizard.learn.inspection.issues_label.linkActivated.emit("left_out")
     (called,) = zoom.call_args_list
@@ -590,3 +587,49 @@ def test_everything_fits_into_the_window(wizard: TuneWizard) -> None:
                 assert group.minimumSizeHint().width() <= group.width()
         if wizard.currentId() < PageId.HOW:
             go_next(wizard)
+
+
+def test_the_panel_s_bands_are_taken_over(
+    teaching: Teaching, roofs: QgsVectorLayer, ready_session: Session, raster_layer: QgsRasterLayer
+) -> None:
+    ready_session.set_source((3, 2, 1), ready_session.stretch)
+    wizard = teaching.open()
+    draft = teaching.controller.draft
+    assert draft.rgb == (3, 2, 1)
+    assert [combo.currentBand() for combo in wizard.learn.rasters.band_combos] == [3, 2, 1]
+    wizard.learn.rasters.band_combos[0].setBand(1)
+    assert draft.rgb == (1, 2, 1)
+
+
+def test_filter_selection_and_class_in_the_page(wizard: TuneWizard, teaching: Teaching, roofs: QgsVectorLayer) -> None:
+    labels = wizard.learn.labels
+    labels.filter_edit.setExpression('"size" < 5')
+    wait_until(lambda: teaching.controller.draft.labels[0].expression == '"size" < 5')
+    wait_until(wizard.learn.isComplete)
+    assert "5 objects" in wizard.learn.inspection.count_label.text()
+    roofs.selectByIds([1, 2, 9])
+    assert labels.selected_check.text() == "Only selected features (3 are)"
+    labels.selected_check.click()
+    wait_until(wizard.learn.isComplete)
+    assert "2 objects" in wizard.learn.inspection.count_label.text()
+    labels.class_combo.setField("")
+    assert labels.name_edit.isVisible()
+    labels.name_edit.setText("")
+    QTest.keyClicks(labels.name_edit, "roof")
+    wait_until(wizard.learn.isComplete)
+    assert wizard.learn.inspection.classes.topLevelItem(0).text(0) == "roof"
+    labels.filter_edit.setExpression('"size" <')
+    wait_until(lambda: "no usable expression" in wizard.learn.inspection.problem_label.text())
+    assert not wizard.learn.isComplete()
+
+
+def test_answers_to_former_choices_are_dropped(wizard: TuneWizard, teaching: Teaching) -> None:
+    draft, preparer = teaching.controller.draft, teaching.controller.preparer
+    name = draft.labels[0].layer
+    for expression in ('"size" < 3', '"size" < 4', '"size" < 5'):
+        draft.change_labels(name, expression=expression)
+        QTest.qWait(430)
+    wait_until(lambda: not preparer.inspecting)
+    assert sum(one.objects for one in preparer.inspection.classes) == 5
+    folder = Path(preparer.labels.source.path).parent
+    assert list(folder.glob("labels-*.gpkg")) == [Path(preparer.labels.source.path)]

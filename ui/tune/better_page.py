@@ -151,8 +151,8 @@ class BetterPage(QWizardPage):
                 font = self.table.font()
                 font.setBold(True)
                 heading.setFont(0, font)
-                heading.setFirstColumnSpanned(True)
                 self.table.addTopLevelItem(heading)
+                heading.setFirstColumnSpanned(True)
             for row in figures:
                 if row.group == group:
                     self.table.addTopLevelItem(_item(row))

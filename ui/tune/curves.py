@@ -68,13 +68,13 @@ class CurveChart(QWidget):
         metrics = self.fontMetrics()
         text = self.palette().text().color()
         area = QRectF(self.rect()).adjusted(
-            metrics.horizontalAdvance("0.000") + 8, metrics.height() + 6, -8, -metrics.height() - 6
+            metrics.horizontalAdvance("0.000") + 8, metrics.height() + 14, -8, -metrics.height() - 6
         )
         painter.setPen(text)
         painter.drawText(QPointF(4, metrics.ascent() + 1), self.title)
         values = [value for curve in self.curves for _step, value in curve.points if math.isfinite(value)]
-        low, high = _range(values)
-        self._draw_axes(painter, area, low, high)
+        low, high, ticks = nice_range(values)
+        self._draw_axes(painter, area, low, high, ticks)
         if self._marker and values:
             painter.setPen(QPen(HELD_OUT, 1, Qt.PenStyle.DashLine))
             x = area.left() + area.width() * self._marker / self._steps
@@ -83,12 +83,12 @@ class CurveChart(QWidget):
             self._draw_curve(painter, area, curve, low, high)
         painter.end()
 
-    def _draw_axes(self, painter: QPainter, area: QRectF, low: float, high: float) -> None:
+    def _draw_axes(self, painter: QPainter, area: QRectF, low: float, high: float, ticks: int) -> None:
         text, metrics = self.palette().text().color(), self.fontMetrics()
         faint = QColor(text)
         faint.setAlpha(50)
-        for tick in range(TICKS + 1):
-            share = tick / TICKS
+        for tick in range(ticks + 1):
+            share = tick / ticks
             y = area.bottom() - share * area.height()
             painter.setPen(faint)
             painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
@@ -120,10 +120,13 @@ class CurveChart(QWidget):
             painter.setBrush(Qt.BrushStyle.NoBrush)
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the upright axis: somewhat beyond the values, never of no height."""
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    margin = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
-    return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
+def nice_range(values: Sequence[float]) -> tuple[float, float, int]:
+    """Return the ends of the upright axis, at round numbers about the values, and how many steps it is parted into."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    span = (high - low) or 0.1 * abs(high) or 1.0
+    rough = span / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return first * step, last * step, last - first

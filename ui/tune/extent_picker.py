@@ -80,8 +80,11 @@ class ExtentPicker(QGroupBox):
         text = self.tr("Within rectangles on the map ({n} drawn)") if drawn else self.tr("Within rectangles on the map")
         self.drawn_radio.setText(text.format(n=drawn))
         self.clear_button.setEnabled(bool(drawn))
+        layer = self._draft.polygon_layer(extent.layer)
         with QSignalBlocker(self.layer_combo):
-            self.layer_combo.setLayer(self._draft.polygon_layer(extent.layer))
+            self.layer_combo.setLayer(layer)
+            if layer is None:
+                self.layer_combo.setCurrentIndex(0)  # says what to do
 
     def _take(self, kind: ExtentKind) -> None:
         self._draft.set_extent(replace(self._draft.extent, kind=kind))

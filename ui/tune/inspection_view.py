@@ -74,8 +74,11 @@ class InspectionView(QWidget):
         self.busy.setRange(0, 0)
         self.busy.setFixedHeight(6)
         self.busy.setTextVisible(False)
+        policy = self.busy.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # so that nothing jumps
+        self.busy.setSizePolicy(policy)
         rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setContentsMargins(4, 0, 6, 0)
         for widget in (
             *(self.busy, self.problem_label, self.count_label, self.classes, self.sizes_label, self.histogram),
             *(self.small_label, self.level_button, self.issues_label, self.strip_label, self.strip, self.notes_label),
@@ -93,9 +96,6 @@ class InspectionView(QWidget):
     def refresh(self) -> None:
         """Show what is known; of before while an answer is awaited."""
         preparer = self._preparer
-        policy = self.busy.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.busy.setSizePolicy(policy)
         self.busy.setVisible(preparer.inspecting)
         found = preparer.inspection or Inspection()
         waiting = preparer.inspecting and preparer.inspection is None

@@ -29,6 +29,7 @@ class KeepPage(QWizardPage):
         self.setFinalPage(True)
         self.name_edit, self.notes_edit = QLineEdit(self), QPlainTextEdit(self)
         self.notes_edit.setPlaceholderText(self.tr("Where the objects are from, what to look out for …"))
+        self.notes_edit.setMaximumHeight(self.fontMetrics().height() * 10)
         self.taken_label, self.use_label, self.problem_label = self._label(), self._label(), self._label()
         self.problem_label.setStyleSheet("color: #b00020; font-weight: bold;")
         self.busy = QProgressBar(self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgis.core import QgsProject, QgsVectorLayer
 from qgis.gui import QgsFieldComboBox, QgsFieldExpressionWidget
-from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
+from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import (
     QCheckBox,
     QGroupBox,
@@ -52,6 +52,7 @@ class LabelPicker(QGroupBox):
         self._draft = draft
         self._project = project
         self._offered: tuple[tuple[str, str], ...] = ()
+        self._showing = False  # QSignalBlocker does not do: QGIS's combo boxes unblock their own signals
         self.list = QListWidget(self)
         self.list.setToolTip(self.tr("Polygon layers that hold some of your objects; the settings below are of each"))
         self.list.setFixedHeight(self.fontMetrics().height() * 5)
@@ -93,26 +94,27 @@ class LabelPicker(QGroupBox):
 
     def refresh(self, *_details: object) -> None:
         """Show the draft, and the layers that there are."""
+        self._showing = True
         layers = [layer for layer in self._project.mapLayers().values() if is_polygons(layer)]
         chosen = {choice.layer for choice in self._draft.labels}
         layers.sort(key=lambda layer: (layer.id() not in chosen, layer.name()))
         offered = tuple((layer.id(), layer.name()) for layer in layers)
-        with QSignalBlocker(self.list):
-            if {*offered} != {*self._offered}:
-                self._offered = offered
-                current = self._current_id()
-                self.list.clear()
-                for layer in layers:
-                    item = QListWidgetItem(layer.name(), self.list)
-                    item.setData(ID, layer.id())
-                    if layer.id() == current:
-                        self.list.setCurrentItem(item)
-            for index in range(self.list.count()):
-                item = self.list.item(index)
-                item.setCheckState(Qt.CheckState.Checked if item.data(ID) in chosen else Qt.CheckState.Unchecked)
-            if self.list.currentItem() is None and self.list.count():
-                self.list.setCurrentRow(0)
+        if {*offered} != {*self._offered}:
+            self._offered = offered
+            current = self._current_id()
+            self.list.clear()
+            for layer in layers:
+                item = QListWidgetItem(layer.name(), self.list)
+                item.setData(ID, layer.id())
+                if layer.id() == current:
+                    self.list.setCurrentItem(item)
+        for index in range(self.list.count()):
+            item = self.list.item(index)
+            item.setCheckState(Qt.CheckState.Checked if item.data(ID) in chosen else Qt.CheckState.Unchecked)
+        if self.list.currentItem() is None and self.list.count():
+            self.list.setCurrentRow(0)
         self._show_current()
+        self._showing = False
 
     def _current_id(self) -> str:
         item = self.list.currentItem()
@@ -129,8 +131,7 @@ class LabelPicker(QGroupBox):
         shown = choice or LabelChoice("")
         count = layer.selectedFeatureCount() if layer is not None else 0
         self.selected_check.setText(self.tr("Only selected features ({n} are)").format(n=count))
-        for widget in (self.selected_check, self.filter_edit, self.class_combo, self.name_edit):
-            widget.blockSignals(True)
+        before, self._showing = self._showing, True
         self.selected_check.setChecked(shown.selected_only)
         if self.filter_edit.layer() is not layer:
             self.filter_edit.setLayer(layer)
@@ -141,11 +142,12 @@ class LabelPicker(QGroupBox):
         self.class_combo.setField(shown.class_field)
         if self.name_edit.text() != shown.class_name:
             self.name_edit.setText(shown.class_name)
-        for widget in (self.selected_check, self.filter_edit, self.class_combo, self.name_edit):
-            widget.blockSignals(False)
+        self._showing = before
         self.name_edit.setVisible(not shown.class_field)
 
     def _take_layers(self) -> None:
+        if self._showing:
+            return
         known = {choice.layer: choice for choice in self._draft.labels}
         labels = []
         for index in range(self.list.count()):
@@ -160,5 +162,5 @@ class LabelPicker(QGroupBox):
 
     def _change(self, **changes: object) -> None:
         choice, _layer = self._current()
-        if choice is not None:
+        if choice is not None and not self._showing:
             self._draft.change_labels(choice.layer, **changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgis.core import Qgis, QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.gui import QgsCheckableComboBox, QgsMapLayerComboBox, QgsRasterBandComboBox
-from qgis.PyQt.QtCore import QSignalBlocker, Qt
+from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtWidgets import QGroupBox, QHBoxLayout, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from ...plugin.layers import unusable_reason
@@ -37,6 +37,7 @@ class RasterPicker(QGroupBox):
         self._draft = draft
         self._project = project
         self._offered: tuple[tuple[str, str], ...] = ()
+        self._showing = False  # QSignalBlocker does not do: QGIS's combo boxes unblock their own signals
         self.list = QListWidget(self)
         self.list.setToolTip(self.tr("Rasters that show your objects: one, or several of the same kind"))
         self.list.setFixedHeight(self.fontMetrics().height() * 4)
@@ -81,22 +82,25 @@ class RasterPicker(QGroupBox):
 
     def refresh(self, *_details: object) -> None:
         """Show the draft, and the layers that there are."""
+        self._showing = True
         layers = [layer for layer in self._project.mapLayers().values() if isinstance(layer, QgsRasterLayer)]
         layers.sort(key=lambda layer: (layer.id() not in self._draft.rasters, layer.name()))
         offered = tuple((layer.id(), layer.name()) for layer in layers)
-        with QSignalBlocker(self.list):
-            if {*offered} != {*self._offered}:
-                self._offered = offered
-                self.list.clear()
-                for layer in layers:
-                    self.list.addItem(self._item(layer))
-            for index in range(self.list.count()):
-                chosen = self.list.item(index).data(ID) in self._draft.rasters
-                self.list.item(index).setCheckState(Qt.CheckState.Checked if chosen else Qt.CheckState.Unchecked)
+        if {*offered} != {*self._offered}:
+            self._offered = offered
+            self.list.clear()
+            for layer in layers:
+                self.list.addItem(self._item(layer))
+        for index in range(self.list.count()):
+            chosen = self.list.item(index).data(ID) in self._draft.rasters
+            self.list.item(index).setCheckState(Qt.CheckState.Checked if chosen else Qt.CheckState.Unchecked)
         self._show_bands()
-        with QSignalBlocker(self.second_combo):
-            self.second_combo.setExceptedLayerList(list(self._draft.raster_layers()))
-            self.second_combo.setLayer(self._draft.second_layer())
+        second = self._draft.second_layer()
+        self.second_combo.setExceptedLayerList(list(self._draft.raster_layers()))
+        self.second_combo.setLayer(second)
+        if second is None:
+            self.second_combo.setCurrentIndex(0)
+        self._showing = False
 
     def _item(self, layer: QgsRasterLayer) -> QListWidgetItem:
         item = QListWidgetItem(layer.name())
@@ -113,23 +117,25 @@ class RasterPicker(QGroupBox):
         rgb = self._draft.rgb
         shown = rgb * 3 if len(rgb) == 1 else rgb
         for index, combo in enumerate(self.band_combos):
-            with QSignalBlocker(combo):
-                if combo.layer() is not layer:
-                    combo.setLayer(layer)
-                if layer is not None:
-                    combo.setBand(shown[index] if shown else min(index + 1, layer.bandCount()))
-        with QSignalBlocker(self.further_combo):
-            self.further_combo.clear()
-            for band in range(1, layer.bandCount() + 1 if layer is not None else 1):
-                chosen = Qt.CheckState.Checked if band in self._draft.further else Qt.CheckState.Unchecked
-                self.further_combo.addItemWithCheckState(layer.bandName(band), chosen, band)
+            if combo.layer() is not layer:
+                combo.setLayer(layer)
+            if layer is not None:
+                combo.setBand(shown[index] if shown else min(index + 1, layer.bandCount()))
+        self.further_combo.clear()
+        for band in range(1, layer.bandCount() + 1 if layer is not None else 1):
+            chosen = Qt.CheckState.Checked if band in self._draft.further else Qt.CheckState.Unchecked
+            self.further_combo.addItemWithCheckState(layer.bandName(band), chosen, band)
 
     def _take_rasters(self) -> None:
+        if self._showing:
+            return
         items = [self.list.item(index) for index in range(self.list.count())]
         chosen = tuple(item.data(ID) for item in items if item.checkState() == Qt.CheckState.Checked)
         self._draft.set_rasters(chosen)
 
     def _take_bands(self) -> None:
+        if self._showing:
+            return
         rgb = tuple(combo.currentBand() for combo in self.band_combos)
         if any(band < 1 for band in rgb):
             rgb = ()
@@ -138,4 +144,5 @@ class RasterPicker(QGroupBox):
         self._draft.set_bands(rgb, tuple(int(band) for band in self.further_combo.checkedItemsData()))
 
     def _take_second(self, layer: QgsMapLayer | None) -> None:
-        self._draft.set_second(layer.id() if layer is not None else "")
+        if not self._showing:
+            self._draft.set_second(layer.id() if layer is not None else "")
