@@ -96,6 +96,7 @@ def test_load_and_unload_twice_leaves_nothing(
             bench = made.open_dock()
             window.canvas.setMapTool(bench.tool)
             service = bench.service
+            bench.teaching.open()
         made.unload()
         spin(10)
         assert leftovers(window) == before

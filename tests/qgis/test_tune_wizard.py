@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import QgsFeature, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
-from qgis.PyQt.QtWidgets import QAction, QGroupBox, QMessageBox, QWidget, QWizard
+from qgis.PyQt.QtWidgets import QAction, QApplication, QGroupBox, QMessageBox, QWidget, QWizard
 from samtune.engine.tune_messages import RunState, TuneTask
 from samtune.plugin.adapter_controller import AdapterController
 from samtune.plugin.engine_requests import EngineRequests
@@ -30,7 +30,7 @@ from samtune.plugin.tune_draft import ExtentKind
 from samtune.plugin.tune_runner import RunStage
 from samtune.ui.tune.wizard import PageId, TuneWizard
 from samtune_test_engine_helpers import fake_config, wait_until
-from samtune_test_support import drag, on_screen, show_layer, spin
+from samtune_test_support import drag, show_layer, spin
 from samtune_test_tune_support import box, end_of_run, go_next, go_to, label_layer, press, type_options
 
 
@@ -80,7 +80,7 @@ def roofs(project: QgsProject, raster_layer: QgsRasterLayer) -> QgsVectorLayer:
 @pytest.fixture
 def wizard(teaching: Teaching, roofs: QgsVectorLayer) -> TuneWizard:
     made = teaching.open()
-    wait_until(lambda: made.learn.isComplete())
+    wait_until(made.learn.isComplete)
     return made
 
 
@@ -164,8 +164,6 @@ def test_an_empty_layer(teaching: Teaching, project: QgsProject, raster_layer: Q
     wait_until(lambda: not teaching.controller.preparer.inspecting)
     assert "None of the chosen polygons remain" in wizard.learn.inspection.problem_label.text()
     layer.startEditing()
-    from qgis.core import QgsFeature
-
     feature = QgsFeature(layer.fields())
     feature.setGeometry(box(3))
     feature.setAttributes(["red", 1])
@@ -235,18 +233,17 @@ def test_a_name_that_is_taken(wizard: TuneWizard, ready_session: Session, adapte
         go_to(wizard, PageId.KEEP)
         assert wizard.keep.taken_label.isVisible() is (name != "roofs")
         press(wizard.button(QWizard.WizardButton.FinishButton))
-        wait_until(lambda: not wizard.isVisible())
+        wait_until(lambda shown=wizard: not shown.isVisible())
         assert ready_session.adapters.chosen.name == name
-        wizard = _reopen(wizard)
+        _reopen(wizard)
     assert len(list(adapters_folder.glob("*.safetensors"))) == 2
 
 
-def _reopen(wizard: TuneWizard) -> TuneWizard:
+def _reopen(wizard: TuneWizard) -> None:
     wizard._controller.begin()
     wizard.begin()
     wizard.show()
     wait_until(wizard.learn.isComplete)
-    return wizard
 
 
 def test_a_keep_that_fails_says_so_and_can_be_tried_again(wizard: TuneWizard, ready_session: Session) -> None:
@@ -291,8 +288,6 @@ def answer(text: str) -> None:
 
 
 def _top_boxes() -> list[QMessageBox]:
-    from qgis.PyQt.QtWidgets import QApplication
-
     return [w for w in QApplication.topLevelWidgets() if isinstance(w, QMessageBox) and w.isVisible()]
 
 
@@ -508,14 +503,11 @@ def test_drawing_the_extent_on_the_map(
     assert teaching.controller.preparer.labels.extent.endswith(".gpkg")
     press(wizard.learn.extent.clear_button)
     assert draft.extent.kind is ExtentKind.AROUND
-    _ = on_screen
 
 
 def test_drawing_more_with_the_click_tool(
     wizard: TuneWizard, teaching: Teaching, ready_session: Session, roofs: QgsVectorLayer, project: QgsProject
 ) -> None:
-    from qgis.core import QgsFeature
-
     press(wizard.learn.labels.draw_button)
     assert not wizard.isVisible()
     assert teaching.bar.isVisible()

@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import struct
+import sys
 import threading
 import time
 import zlib
