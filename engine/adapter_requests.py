@@ -1,18 +1,21 @@
-"""What QGIS asks about adapter files: can this one be used here, and put this one into the folder of adapters."""
+"""What QGIS asks about adapter files: can this one be used here, put it into the folder of adapters, call it so."""
 
 from __future__ import annotations
 
 import filecmp
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..models.errors import OutputError
+from ..models.errors import OutputError, TuningError
+from ..models.peft.adapter_card import AdapterCard, described, read_card
 from .adapters import AdapterService, LoadedAdapter, refuse_without_prompts, warnings
 from .further_inputs import FurtherInputs
 from .messages import AdapterReport, AddAdapterParams, CheckAdapterParams, RasterInfo, RasterSpec
 from .progress import Progress
+from .tune_messages import DescribeAdapterParams, KeepAdapterParams
 
 if TYPE_CHECKING:
     from ..models.promptable import PromptableModel
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 
 _CHUNK = 1 << 22
+
+_UNUSABLE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
+_LONGEST = 80
+"""Letters of a file's name."""
 
 OpenRaster = Callable[[RasterSpec, Progress], RasterInfo]
 
@@ -100,11 +107,100 @@ class AdapterRequests:
             ) from error
         return AdapterReport(card.name, str(target))
 
+    def keep(self, params: KeepAdapterParams, progress: Progress) -> AdapterReport:
+        """Copy a finished run's adapter into a folder under a name, with the user's notes on its card.
+
+        Args:
+            params: the file, which stays; name and notes; the folder, which is made if it is not there; the model.
+            progress: hears of the steps; may cancel.
+
+        Returns:
+            The path of the copy; a file that is there already is never replaced.
+
+        Raises:
+            TuningError: it cannot be used with the model, or the name is empty.
+            OutputError: it cannot be copied.
+            ModelMissingError: the model's weights are not on this machine.
+            CancelledByUser: from ``progress.check``.
+        """
+        from ..models.peft.adapter_file import rewrite_card  # torch
+
+        progress.check()
+        loaded = self._adapters.get(params.path, self._models.get(params.model, progress), progress)
+        card = described(loaded.card, _named(params.name), params.notes.strip())
+        folder = Path(params.folder).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The folder {folder} cannot be made: {error.strerror or error}. Choose another folder for adapters in "
+                "the settings.",
+                repr(error),
+            ) from error
+        target = _new_name(folder, card.name)
+        progress.check()
+        rewrite_card(Path(params.path).expanduser(), target, card)
+        return AdapterReport(card.name, str(target))
+
+    def describe(self, params: DescribeAdapterParams, progress: Progress) -> AdapterReport:
+        """Give an adapter another name and other notes, in place; what it computes stays as it is.
+
+        Args:
+            params: the file, the name, the notes.
+            progress: may cancel.
+
+        Raises:
+            TuningError: the file is missing or no adapter, or the name is empty.
+            OutputError: it cannot be written.
+            CancelledByUser: from ``progress.check``.
+        """
+        progress.check()
+        path = Path(params.path).expanduser()
+        return AdapterReport(describe_adapter(path, params.name, params.notes).name, params.path)
+
     def _load(self, path: str, model: str, progress: Progress) -> LoadedAdapter:
         progress.check()
         loaded = self._adapters.get(path, self._models.get(model, progress), progress)
         refuse_without_prompts(loaded.card)
         return loaded
+
+
+def describe_adapter(path: Path, name: str, notes: str) -> AdapterCard:
+    """Rename an adapter in place and change the user's notes on its card.
+
+    Args:
+        path: of the file, which keeps its own name.
+        name: for lists.
+        notes: empty for none.
+
+    Returns:
+        The card as it is now.
+
+    Raises:
+        TuningError: the file is missing or no adapter, or the name is empty.
+        OutputError: it cannot be written.
+    """
+    from ..models.peft.adapter_file import rewrite_card  # torch
+
+    card = described(read_card(path), _named(name), notes.strip())
+    rewrite_card(path, path, card)
+    return card
+
+
+def _named(name: str) -> str:
+    if not name.strip():
+        raise TuningError("The adapter needs a name. Write one.")
+    return name.strip()
+
+
+def _new_name(folder: Path, name: str) -> Path:
+    """Return a file that is not there yet, named as far as files can be: without what separates folders or drives."""
+    stem = _UNUSABLE.sub("_", name).strip(" .")[:_LONGEST] or "adapter"
+    target, number = folder / f"{stem}{SUFFIX}", 1
+    while target.exists():
+        number += 1
+        target = folder / f"{stem}-{number}{SUFFIX}"
+    return target
 
 
 def _free_name(source: Path, folder: Path) -> Path:

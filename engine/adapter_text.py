@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ..models.card import JsonValue
 from ..models.peft.adapter_card import AdapterCard
 from ..models.peft.card_records import BandRecord, HeadKind
+from .area_messages import CompareResult
 
 _ANSWERS = {
     HeadKind.PROMPTABLE: "clicks and boxes",
@@ -54,6 +55,21 @@ def before_and_after(figures: Sequence[tuple[str, float | None, float | None]]) 
         gain = f"{after - before:+.3f}" if before is not None and after is not None else "-"
         lines.append(f"{name:<{width}}  {_figure(before):>6}  {_figure(after):>6}  {gain:>6}")
     return lines
+
+
+def compared_text(result: CompareResult) -> list[str]:
+    """Lay a comparison of two adapters out: the sentence, then a table.
+
+    Args:
+        result: of the comparison.
+    """
+    titles = [f"{row.title}, {row.group}" if row.group else row.title for row in result.figures]
+    width = max((len(title) for title in titles), default=0)
+    lines = [result.sentence, "", f"{'':<{width}}   first  second  difference"]
+    for title, row in zip(titles, result.figures, strict=True):
+        change = f"{row.after - row.before:+.3f} ({row.low:+.3f} to {row.high:+.3f})"
+        lines.append(f"{title:<{width}}  {row.before:6.3f}  {row.after:6.3f}  {change}")
+    return [*lines, *result.notes]
 
 
 def _figure(value: float | None) -> str:

@@ -93,7 +93,7 @@ COMMANDS = (
     Command("models", "list, download and import the base models"),
     Command("segment", "segment objects of a raster by points and boxes"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
-    Command("adapter", "show, check, merge, export and import adapters"),
+    Command("adapter", "show, rename, check, compare, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),
     Command("pretrain", "train a base model from a configuration file"),
     Command("serve", "run the engine process that QGIS talks to"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .area_messages import CompareParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -28,6 +29,7 @@ from .messages import (
 )
 from .progress import Progress
 from .server import Handler, Handlers
+from .tune_messages import DescribeAdapterParams, KeepAdapterParams
 
 ParamsT = TypeVar("ParamsT")
 
@@ -53,6 +55,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     progress.check()
     progress.report(0.6, "Loading the raster library")
     from .about import Places, engine_info
+    from .adapter_compare import Comparing
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
     from .device import apply_threads, choose, give_way
@@ -74,6 +77,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
     adapters = AdapterRequests(models, loaded, segmenter.open)
+    comparing = Comparing(models, loaded)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -102,6 +106,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.KEEP_ADAPTER: _typed(KeepAdapterParams, adapters.keep),
+        Method.DESCRIBE_ADAPTER: _typed(DescribeAdapterParams, adapters.describe),
+        Method.COMPARE_ADAPTERS: _typed(CompareParams, comparing.compare),
     }
 
 

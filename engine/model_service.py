@@ -55,6 +55,14 @@ class ModelService:
         """Return all models, the smallest first, and which are on this machine."""
         return ModelList(tuple(self._info(card) for card in self._cards.values()))
 
+    def card(self, name: str) -> ModelCard:
+        """Return what is known of a model without loading it.
+
+        Raises:
+            ModelMissingError: there is no such model.
+        """
+        return registry.card(name, self._cards)
+
     def get(self, name: str, progress: Progress | None = None) -> PromptableModel:
         """Return a model, loading it at the first call.
 

@@ -6,33 +6,63 @@ what is tuned grows with what there is to learn from, and with what the machine 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from ..models.heads.mfnet import MfnetHeadConfig
-from ..models.heads.semantic import SemanticConfig
-from ..models.peft.band_stem import BandStemConfig
 from ..models.peft.contract import MethodConfig
-from ..models.peft.lora import LoraConfig
-from ..models.peft.mm_adapter import MmAdapterConfig
-from ..models.peft.persam import MaskMixConfig
-from ..models.peft.selective import DecoderConfig
-from .tuning.settings import Task
+from .tune_options import HEAD, methods_from
+from .tuning.settings import Schedule, Task
 
 FEW, SOME, MANY = 5, 16, 51
 """Numbers of objects at which the next rung begins."""
 
+INSTANT, DECODER, LATE, WHOLE = "instant", "decoder", "late-lora", "lora"
+BANDS, STREAMS, ALONE, TUNED = "bands", "streams", "head", "head-lora"
 
-@dataclass(frozen=True)
-class Rung:
-    """A recommendation.
+_MIX = Schedule(steps=200, batch=1, checks=1)
+_PROCESSOR = {
+    INSTANT: _MIX,
+    DECODER: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=4, ways=4),
+    LATE: Schedule(steps=100, batch=1, objects=4, prompts=3, checks=5),
+    WHOLE: Schedule(steps=160, batch=1, objects=4, prompts=3),
+    BANDS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
+    STREAMS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
+    ALONE: Schedule(steps=120, batch=2, checks=5),
+    TUNED: Schedule(steps=120, batch=2, checks=5),
+}
+_GRAPHICS = {
+    INSTANT: _MIX,
+    DECODER: Schedule(steps=200),
+    LATE: Schedule(steps=300),
+    WHOLE: Schedule(steps=600),
+    BANDS: Schedule(steps=400),
+    STREAMS: Schedule(steps=400),
+    ALONE: Schedule(steps=300),
+    TUNED: Schedule(steps=400),
+}
+"""What a rung takes by itself. On a processor a run of ten objects, trained once for every part of the ground that is
+held out in turn, is to end within minutes."""
 
-    Attributes:
-        methods: to tune with; none to tune the task's head alone.
-        reason: why, a sentence for the user.
-    """
-
-    methods: tuple[MethodConfig, ...]
-    reason: str
+_TITLES = {
+    INSTANT: "Instant: mix the model's own answers",
+    DECODER: "Decoder: how outlines are drawn",
+    LATE: "Late layers: how things are seen, and outlines",
+    WHOLE: "All layers: how things are seen, and outlines",
+    BANDS: "Further bands",
+    STREAMS: "Second raster",
+    ALONE: "Head alone: what is where",
+    TUNED: "Head and late layers",
+}
+_REASONS = {
+    INSTANT: "For 1 to 4 objects: only how the model's three answers are mixed is learnt, within seconds.",
+    DECODER: "For 5 to 15 objects, and on slow machines: the image encoder stays as it is, and runs once.",
+    LATE: "For 16 to 50 objects: the second half of the image encoder learns too.",
+    WHOLE: "For more than 50 objects: the whole image encoder can learn.",
+    BANDS: "For further bands, which need a stem of their own.",
+    STREAMS: "For a second raster, which needs a second stream through the encoder.",
+    ALONE: "For fewer than 16 objects, and on slow machines: only what reads the encoder's answers is learnt.",
+    TUNED: "For 16 objects and more: the second half of the image encoder learns too.",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,7 @@ class Situation:
         cheap_encoder: the encoder can be trained on this machine in minutes: a graphics card, or the model ``tiny``.
         bands: further bands are given.
         second: a second raster is given.
+        processor: there is no graphics card.
     """
 
     objects: int
@@ -52,37 +83,106 @@ class Situation:
     cheap_encoder: bool = True
     bands: bool = False
     second: bool = False
+    processor: bool = True
 
 
-def recommended(given: Situation) -> Rung:
-    """Choose methods.
+@dataclass(frozen=True)
+class Rung:
+    """One rung.
+
+    Attributes:
+        name: its key.
+        title: for the user.
+        names: of the methods, as they are typed.
+        reason: for whom it is, or why it is recommended; a sentence for the user.
+        schedule: its own.
+        possible: whether the inputs are there that it takes.
+    """
+
+    name: str
+    title: str
+    names: tuple[str, ...]
+    reason: str
+    schedule: Schedule = field(default_factory=Schedule)
+    possible: bool = True
+
+    @property
+    def methods(self) -> tuple[MethodConfig, ...]:
+        """To tune with; none to tune the task's head alone."""
+        return methods_from(",".join(self.names), ())
+
+
+def rungs(given: Situation) -> tuple[Rung, ...]:
+    """Return the ladder for a task, the lightest rung first.
 
     Args:
         given: the situation.
     """
     head = _head(given)
-    if given.second:
-        return Rung((MmAdapterConfig(), *head), "A second raster needs a second stream through the encoder.")
-    if given.bands:
-        return Rung((BandStemConfig(), *head), "Further bands need a stem of their own.")
-    return _by_number(given, head)
+    if given.task is Task.PROMPTABLE:
+        first = {
+            INSTANT: ("mask_mix",),
+            DECODER: (head,),
+            LATE: ("late-lora", head),
+            WHOLE: ("wide-lora", head),
+        }
+    else:
+        first = {ALONE: (head,), TUNED: ("late-lora", head)}
+    found = {**first, BANDS: ("band_stem", head), STREAMS: ("mm_adapter", head)}
+    schedules = _PROCESSOR if given.processor else _GRAPHICS
+    able = {BANDS: given.bands, STREAMS: given.second}
+    return tuple(
+        Rung(name, _TITLES[name], names, _REASONS[name], schedules[name], able.get(name, True))
+        for name, names in found.items()
+    )
 
 
-def _head(given: Situation) -> tuple[MethodConfig, ...]:
+def recommended(given: Situation) -> Rung:
+    """Choose a rung, and say why.
+
+    Args:
+        given: the situation.
+    """
+    name, reason = _choice(given)
+    rung = next(rung for rung in rungs(given) if rung.name == name)
+    return Rung(rung.name, rung.title, rung.names, reason, rung.schedule)
+
+
+def rung_of(names: Sequence[str], given: Situation) -> Rung | None:
+    """Return the rung that methods are, as they are typed; None where they are none.
+
+    Args:
+        names: of the methods.
+        given: the situation.
+    """
+    wanted = methods_from(",".join(names), ())
+    return next((rung for rung in rungs(given) if rung.methods == wanted), None)
+
+
+def _head(given: Situation) -> str:
     """Return what is tuned behind the encoder."""
     if given.task is Task.SEMANTIC:
-        return (MfnetHeadConfig() if given.second else SemanticConfig(),)
-    return () if given.task is Task.INSTANCES else (DecoderConfig(),)  # that head depends on the objects' sizes
+        return "mfnet_head" if given.second else "semantic"
+    return HEAD if given.task is Task.INSTANCES else "decoder"
 
 
-def _by_number(given: Situation, head: tuple[MethodConfig, ...]) -> Rung:
-    count = f"{given.objects} object{'s' if given.objects != 1 else ''}"
-    if given.objects < FEW and given.task is Task.PROMPTABLE:
-        return Rung((MaskMixConfig(),), f"With {count}, only how the model's three answers are mixed can be learnt.")
+def _choice(given: Situation) -> tuple[str, str]:
+    if given.second:
+        return STREAMS, "A second raster needs a second stream through the encoder."
+    if given.bands:
+        return BANDS, "Further bands need a stem of their own."
+    return _by_number(given, f"{given.objects} object{'s' if given.objects != 1 else ''}")
+
+
+def _by_number(given: Situation, count: str) -> tuple[str, str]:
+    clicks = given.task is Task.PROMPTABLE
+    light, late, whole = (DECODER, LATE, WHOLE) if clicks else (ALONE, TUNED, TUNED)
+    if given.objects < FEW and clicks:
+        return INSTANT, f"With {count}, only how the model's three answers are mixed can be learnt."
     if given.objects < SOME:
-        return Rung(head, f"With {count}, the image encoder stays as it is: its embeddings are made once.")
+        return light, f"With {count}, the image encoder stays as it is: its embeddings are made once."
     if not given.cheap_encoder:
-        return Rung(head, "Without a graphics card, tuning this model's image encoder would take hours.")
-    if given.objects < MANY:
-        return Rung((LoraConfig(start=0.5), *head), f"With {count}, the second half of the image encoder learns too.")
-    return Rung((LoraConfig(rank=8, alpha=8.0), *head), f"With {count}, the whole image encoder can learn.")
+        return light, "Without a graphics card, tuning this model's image encoder would take hours."
+    if given.objects < MANY or not clicks:
+        return late, f"With {count}, the second half of the image encoder learns too."
+    return whole, f"With {count}, the whole image encoder can learn."

@@ -19,15 +19,21 @@ SettingsT = TypeVar("SettingsT")
 SCHEDULE = "schedule"
 """What ``--set schedule.rate=1e-4`` begins with."""
 
-PRESETS: Mapping[str, MethodConfig] = {"late_lora": LoraConfig(start=0.5)}
+PRESETS: Mapping[str, MethodConfig] = {
+    "late_lora": LoraConfig(start=0.5),
+    "wide_lora": LoraConfig(rank=8, alpha=8.0),
+}
 """Names for methods with certain settings."""
+
+HEAD = "head"
+"""Named as a method: the task's own head, which is tuned in any case; by itself, nothing else is."""
 
 _TRUE, _FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 
 
 def method_names() -> list[str]:
     """Return what can be given as a method, presets last."""
-    return [*METHODS, *(name.replace("_", "-") for name in PRESETS)]
+    return [*METHODS, *(name.replace("_", "-") for name in PRESETS), HEAD]
 
 
 def methods_from(names: str, settings: Sequence[str]) -> tuple[MethodConfig, ...]:
@@ -41,8 +47,8 @@ def methods_from(names: str, settings: Sequence[str]) -> tuple[MethodConfig, ...
         TuningError: there is no such method or setting, or a value cannot be used.
     """
     chosen_names = [part.strip() for part in names.split(",") if part.strip()]
-    found = {_key(name): _method(name) for name in chosen_names}
-    if not found:
+    found = {_key(name): _method(name) for name in chosen_names if _key(name) != HEAD}
+    if not chosen_names:
         raise TuningError(f"Name at least one method. There are: {', '.join(method_names())}.")
     for text in settings:
         owner, key, value = _split(text)
@@ -53,6 +59,35 @@ def methods_from(names: str, settings: Sequence[str]) -> tuple[MethodConfig, ...
             raise TuningError(f"--set {text}: the method {owner} is not among those chosen ({', '.join(found)}).")
         found[chosen[0]] = with_setting(found[chosen[0]], key, value, text)
     return tuple(found.values())
+
+
+def words_of(methods: Sequence[MethodConfig], schedule: Schedule) -> tuple[str, list[str]]:
+    """Return what would be typed for methods and a schedule: the reverse of the two functions around this one.
+
+    Args:
+        methods: none for the task's head alone.
+        schedule: its steps are an option of their own.
+
+    Returns:
+        The names, and ``METHOD.KEY=VALUE`` for all that differs from the methods' and the schedule's defaults.
+    """
+    named = [(config.method, config, METHODS[config.method]()) for config in methods]
+    told: list[tuple[str, Any, Any]] = [*named, (SCHEDULE, schedule, Schedule(steps=schedule.steps))]
+    settings = [
+        f"{name}.{item.name}={_typed(getattr(given, item.name))}"
+        for name, given, usual in told
+        for item in dataclasses.fields(given)
+        if getattr(given, item.name) != getattr(usual, item.name)
+    ]
+    return ",".join(name for name, _, _ in named) or HEAD, settings
+
+
+def _typed(value: object) -> str:
+    if isinstance(value, tuple | frozenset):
+        return ",".join(_typed(item) for item in value)
+    if isinstance(value, enum.Enum):
+        return value.name.lower()
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def schedule_from(schedule: Schedule, settings: Sequence[str]) -> Schedule:

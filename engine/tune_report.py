@@ -8,14 +8,12 @@ from enum import Enum
 from pathlib import Path
 
 from .adapter_text import before_and_after, duration, memory, method_text
-from .tuning.result import Estimate, TuneResult, Verdict
+from .tuning.report import REPORT, verdict_text
+from .tuning.result import Estimate, TuneResult
 from .tuning.settings import TuneSettings
 
 _FROM_DATA = ("channels", "classes")
 """Settings that the data decide, whatever a method has before."""
-
-_FEW = 5
-"""Held-out objects below which a gain is said with a doubt."""
 
 _FULL = 0.9
 """Share of the memory above which a run is called tight."""
@@ -61,29 +59,14 @@ def closing_text(result: TuneResult) -> str:
         figures = [(name, before.get(name), value) for name, value in result.after.mean.items()]
         lines += [*before_and_after(figures), ""]
     lines.append(verdict_text(result))
+    lines += [result.general] if result.general else []
     lines += result.notes
     size = result.path.stat().st_size / 1e6 if result.path.is_file() else 0.0
     lines.append(
         f"{result.steps} steps in {duration(result.seconds)}. The adapter ({size:.2f} MB) is {result.path}, the "
-        f"records of the run are in {result.folder}."
+        f"records of the run are in {result.folder}, for reading: {REPORT}."
     )
     return "\n".join(lines)
-
-
-def verdict_text(result: TuneResult) -> str:
-    """Return a sentence on whether the adapter is worth using.
-
-    Args:
-        result: of the run.
-    """
-    if result.verdict is Verdict.NOT_MEASURED or result.gain is None or result.after is None:
-        return "Not measured: nothing was held out. Check the adapter by eye before you rely on it."
-    mean, low, high = result.gain
-    found = f"{mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {result.after.objects} held out)"
-    if result.verdict is Verdict.BETTER:
-        doubt = " So few say little: look at the outlines yourself." if result.after.objects < _FEW else ""
-        return f"Better than the base on ground it never saw: {found}.{doubt}"
-    return f"Not better than the base on ground it never saw: {found}. Label more objects, or try another method."
 
 
 def as_json(settings: TuneSettings, expected: Estimate | None, result: TuneResult) -> dict[str, object]:
@@ -103,6 +86,8 @@ def as_json(settings: TuneSettings, expected: Estimate | None, result: TuneResul
 
 def _plain_items(record: Estimate | TuneResult) -> Iterator[tuple[str, object]]:
     for item in dataclasses.fields(record):
+        if item.name == "pictures":  # to be looked at in the report
+            continue
         yield item.name, _plain(getattr(record, item.name))
 
 

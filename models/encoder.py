@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,6 +76,33 @@ def _contexts(
 def _run_block(block: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     result: torch.Tensor = block(tokens)
     return result
+
+
+@contextlib.contextmanager
+def checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iterator[None]:
+    """Call ``check`` before every block while the context lasts, and where gradients go back into one.
+
+    Args:
+        encoder: of any size.
+        check: may raise to stop the work; None for nothing.
+    """
+    if check is None:
+        yield
+        return
+    stop = check
+
+    def before(_module: torch.nn.Module, arguments: tuple[object, ...]) -> None:
+        stop()
+        tokens = arguments[0]
+        if isinstance(tokens, torch.Tensor) and tokens.requires_grad and torch.is_grad_enabled():
+            tokens.register_hook(lambda _gradient: stop())  # type: ignore[no-untyped-call]
+
+    handles = [module.register_forward_pre_hook(before) for module in (*encoder.blocks, encoder.neck)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def positions(encoder: ImageEncoderViT, grid: tuple[int, int], window: tuple[int, int] = (0, 0)) -> torch.Tensor:

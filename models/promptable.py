@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import interpolate
 
+from .encoder import checked
 from .errors import DeviceError, PromptError
 from .fast_attention import fastest_precision, speed_up
 from .peft.contract import Scope, SideInputs
@@ -144,7 +144,7 @@ class PromptableModel:
         _check_image(image, valid)
         pixels = [self._normalised(image, valid)]
         encoder = self.network.image_encoder
-        with self._slot.lock, _device_errors(self.device), fastest_precision(self.device), _checked(encoder, check):
+        with self._slot.lock, _device_errors(self.device), fastest_precision(self.device), checked(encoder, check):
             adapter = self.adapter if side is not None else None
             if adapter is not None and side is not None and side.second is not None:
                 pixels.append(self._normalised(side.second, side.second_valid))
@@ -316,25 +316,6 @@ def _run_encoder(encoder: ImageEncoderViT, pixels: torch.Tensor) -> torch.Tensor
         tokens = block(tokens)
     neck: torch.Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
     return neck
-
-
-@contextlib.contextmanager
-def _checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iterator[None]:
-    """Call ``check`` before every block while the context lasts."""
-    if check is None:
-        yield
-        return
-    stop = check
-
-    def before(_module: nn.Module, _arguments: tuple[object, ...]) -> None:
-        stop()
-
-    handles = [module.register_forward_pre_hook(before) for module in (*encoder.blocks, encoder.neck)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""``samtune adapter``: show, check, merge, export and import adapter files."""
+"""``samtune adapter``: show, rename, check, compare, merge, export and import adapter files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ...models.errors import OutputError
-from ...models.peft.adapter_card import read_card
+from ...models.errors import OutputError, TuningError
+from ...models.peft.adapter_card import USER_NOTE, read_card
 from .. import console
 from ..adapter_check import Answer, Finding, check_adapter
 from ..adapter_exchange import export_adapter, import_adapter, refuse_full_folder
-from ..adapter_text import as_text, method_text
+from ..adapter_text import as_text, compared_text, method_text
 from ..cli import FAILED, Subparsers
 from ..device import AUTO, choose
+from ..messages import RasterSpec
 from ..model_service import ModelService
+from ..tune_messages import LabelSource
+
+_BASE = "base"
+"""Stands for the model without an adapter."""
 
 WARNED = 3
 """Exit status of ``check`` when the adapter can be used, but something speaks against it."""
@@ -27,12 +32,17 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     Args:
         subparsers: of the ``samtune`` parser.
     """
-    parser = subparsers.add_parser("adapter", help="show, check, merge, export and import adapters")
+    parser = subparsers.add_parser("adapter", help="show, rename, check, compare, merge, export and import adapters")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="what an adapter is, from its card")
     show.add_argument("file", type=Path, help="of the adapter")
     show.add_argument("--json", action="store_true", help="the card as JSON")
+    rename = actions.add_parser("rename", help="give an adapter another name, and other notes, in place")
+    rename.add_argument("file", type=Path, help="of the adapter; it keeps its own name")
+    rename.add_argument("name", help="for lists")
+    rename.add_argument("--note", help="replaces what was noted before (default: that stays)")
     _add_check(actions)
+    _add_compare(actions)
     _add_merge(actions)
     _add_exchange(actions)
 
@@ -48,6 +58,22 @@ def _add_check(actions: Subparsers[argparse.ArgumentParser]) -> None:
     check.add_argument("--raster", default="", metavar="R", help="raster that it is to be used on")
     check.add_argument("--json", action="store_true", help="as JSON")
     _add_machine(check)
+
+
+def _add_compare(actions: Subparsers[argparse.ArgumentParser]) -> None:
+    compare = actions.add_parser("compare", help="measure two adapters on labelled polygons of a raster")
+    compare.add_argument("first", metavar="A", help="adapter, or the word base for the model as it is")
+    compare.add_argument("other", metavar="B", help="adapter, or the word base")
+    compare.add_argument("raster", metavar="RASTER", help="to measure on")
+    compare.add_argument("labels", metavar="LABELS", help="vector file with polygons on it")
+    compare.add_argument("--class-field", default="", metavar="F", help="attribute of the polygons with their class")
+    compare.add_argument("--layer", default="", help="layer of the vector file (default: its first)")
+    compare.add_argument("--bands", default="", metavar="R,G,B", help="bands shown (default: those of an adapter)")
+    compare.add_argument("--second", default="", metavar="R", help="second raster, for adapters that need one")
+    compare.add_argument("--most", type=int, default=40, metavar="N", help="objects measured at most (40)")
+    compare.add_argument("--model", default="", help="name of the base model (default: the one they were tuned on)")
+    compare.add_argument("--json", action="store_true", help="as JSON, with pictures")
+    _add_machine(compare)
 
 
 def _add_merge(actions: Subparsers[argparse.ArgumentParser]) -> None:
@@ -122,6 +148,47 @@ def _line(answer: Answer) -> str:
     return f"{answer.about:<8} {answer.finding:<8} {answer.text}"
 
 
+def _rename(args: argparse.Namespace) -> int:
+    from ..adapter_requests import describe_adapter
+
+    before = [note.removeprefix(USER_NOTE) for note in read_card(args.file).notes if note.startswith(USER_NOTE)]
+    card = describe_adapter(args.file, args.name, " ".join(before) if args.note is None else args.note)
+    console.write(f"{args.file} is called {card.name}.")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from ..adapter_compare import Comparing
+    from ..adapters import AdapterService
+    from ..area_messages import CompareParams
+
+    paths = ["" if text == _BASE else text for text in (args.first, args.other)]
+    cards = [read_card(Path(path)) for path in paths if path]
+    if not cards:
+        raise TuningError("Give at least one adapter to compare.")
+    bands = tuple(int(part) for part in args.bands.split(",")) if args.bands else cards[0].inputs.rgb
+    params = CompareParams(
+        RasterSpec(args.raster, bands),
+        args.model or cards[0].base.name,
+        paths[0],
+        paths[1],
+        LabelSource(args.labels, args.layer, args.class_field),
+        args.second,
+        args.most,
+        6 if args.json else 0,
+    )
+    progress = console.ConsoleProgress()
+    try:
+        result = Comparing(_models(args), AdapterService()).compare(params, progress)
+    finally:
+        progress.close()
+    if args.json:
+        console.write_json(result)
+    else:
+        console.write("\n".join(compared_text(result)))
+    return 0
+
+
 def _merge(args: argparse.Namespace) -> int:
     from ..adapter_merge import merge_adapter  # torch
 
@@ -170,7 +237,9 @@ def _models(args: argparse.Namespace) -> ModelService:
 
 _ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "show": _show,
+    "rename": _rename,
     "check": _check,
+    "compare": _compare,
     "merge": _merge,
     "export": _export,
     "import": _import,

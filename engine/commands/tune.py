@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from ..device import AUTO, DeviceChoice, DeviceKind, apply_threads, choose
 from ..messages import RasterSpec
 from ..model_service import ModelService
 from ..raster_source import RasterSource
-from ..tune_ladder import Situation, recommended
+from ..tune_ladder import Rung, Situation, recommended
 from ..tune_options import index_from, method_names, methods_from, schedule_from
 from ..tune_report import as_json, closing_text, opening_text
 from ..tuning.loop import CHECKPOINT
@@ -96,7 +97,9 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="M.KEY=VALUE", help="a setting of a method, or of the schedule"
     )
     method.add_argument("--model", default=registry.DEFAULT_MODEL, metavar="M", help="base model (tiny)")
-    method.add_argument("--steps", type=int, default=Schedule.steps, metavar="N", help=f"({Schedule.steps})")
+    method.add_argument(
+        "--steps", type=int, metavar="N", help=f"(by the recommendation; with --method {Schedule.steps})"
+    )
     method.add_argument("--seed", type=int, default=0, metavar="S", help="of everything drawn by chance (0)")
     method.add_argument("--keep-general", action="store_true", help="also keep what the base outlines well elsewhere")
     method.add_argument("--previous", type=Path, metavar="ADAPTER", help="go on with this adapter and keep its task")
@@ -200,7 +203,10 @@ def _settings(args: argparse.Namespace, device: DeviceChoice) -> TuneSettings:
     rgb, bands = _bands(args)
     labels = Labels(args.labels, args.layer, args.class_field, args.where, args.label)
     task = Task(args.head)
-    methods = methods_from(args.method, args.set) if args.method else _recommended(args, labels, device)
+    methods, usual = _methods(args, labels, device)
+    schedule = schedule_from(usual, args.set)
+    if args.steps is not None:
+        schedule = dataclasses.replace(schedule, steps=args.steps)
     return TuneSettings(
         rasters=tuple(args.rasters),
         labels=labels,
@@ -214,7 +220,7 @@ def _settings(args: argparse.Namespace, device: DeviceChoice) -> TuneSettings:
         second=args.second,
         extent=args.extent,
         level=args.level,
-        schedule=schedule_from(Schedule(steps=args.steps), args.set),
+        schedule=schedule,
         hold_out=args.hold_out,
         least=args.least,
         seed=args.seed,
@@ -243,7 +249,17 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise TuningError(f"{option} {text} is no list of band numbers such as 4,3,2.") from error
 
 
-def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice) -> tuple[MethodConfig, ...]:
+def _methods(
+    args: argparse.Namespace, labels: Labels, device: DeviceChoice
+) -> tuple[tuple[MethodConfig, ...], Schedule]:
+    """Return the methods, and the schedule that goes with them."""
+    if args.method:
+        return methods_from(args.method, args.set), Schedule()
+    rung = _recommended(args, labels, device)
+    return rung.methods, rung.schedule
+
+
+def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice) -> Rung:
     """Choose methods by what there is to learn from, and say why."""
     if any(not text.startswith("schedule.") for text in args.set):
         raise TuningError("--set changes a method that --method names. Name it, or leave --set out.")
@@ -253,13 +269,14 @@ def _recommended(args: argparse.Namespace, labels: Labels, device: DeviceChoice)
         cheap_encoder=device.name != DeviceKind.CPU.value or args.model == registry.DEFAULT_MODEL,
         bands=args.bands == "all" or bool(args.further or args.index),
         second=args.second is not None,
+        processor=device.name == DeviceKind.CPU.value,
     )
     rung = recommended(situation)
     if not _speaks():
-        return rung.methods
+        return rung
     names = ", ".join(config.method for config in rung.methods) or f"the head {args.head} alone"
     console.warn([f"{rung.reason} Method: {names} (see --method)."])
-    return rung.methods
+    return rung
 
 
 def _usable(args: argparse.Namespace, labels: Labels) -> int:

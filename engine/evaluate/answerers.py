@@ -34,6 +34,7 @@ class ModelAnswerer:
         source: RasterSource,
         adapter: Adapter | None = None,
         further: FurtherInputs | None = None,
+        embeddings: ModelAnswerer | None = None,
     ) -> None:
         """Take a loaded model, an open raster, and an adapter of the model where one is to be measured.
 
@@ -42,10 +43,13 @@ class ModelAnswerer:
             source: the raster.
             adapter: None for the base alone.
             further: what the adapter sees besides the raster's picture.
+            embeddings: another one on this raster whose embeddings are shared; only where the adapters of both leave
+                them as they are.
         """
         self._model, self._source, self._adapter, self._further = model, source, adapter, further
         self._memory = PromptMemory()
-        self._crops: OrderedDict[Crop, tuple[NDArray[np.float16], Mask]] = OrderedDict()
+        self._crops: OrderedDict[Crop, tuple[NDArray[np.float16], Mask]]
+        self._crops = OrderedDict() if embeddings is None else embeddings._crops
 
     @property
     def size(self) -> int:

@@ -92,7 +92,8 @@ def _values(outcomes: Sequence[Outcome], *, counted: bool) -> dict[str, NDArray[
         values["boundary_f_1_click"] = [outcome.boundary or 0.0 for outcome in clicked]
     if boxed:
         values["iou_box"] = [outcome.box or 0.0 for outcome in boxed]
-        values["iou_box_jittered"] = [outcome.jittered or 0.0 for outcome in boxed]
+        if all(outcome.jittered is not None for outcome in boxed):
+            values["iou_box_jittered"] = [outcome.jittered or 0.0 for outcome in boxed]
         values["share_over_0.75_box"] = [float((outcome.box or 0.0) >= 0.75) for outcome in boxed]
     return {name: np.array(found) for name, found in values.items()}
 

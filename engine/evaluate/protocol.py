@@ -49,6 +49,7 @@ class Plan:
         count_clicks: go on to 20 clicks to count those needed for IoU 0.80 and 0.85.
         level: fixed level, or None for the level rule.
         seed: of the box jitter.
+        jitter: measure boxes with 10 % jitter as well.
     """
 
     points: bool = True
@@ -57,6 +58,7 @@ class Plan:
     count_clicks: bool = True
     level: int | None = None
     seed: int = 0
+    jitter: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Outcome:
         predicted: the model's own estimate after each click.
         boundary: boundary F after the first click.
         box: IoU for its tight box; None if not measured.
-        jittered: IoU for its box with 10 % jitter.
+        jittered: IoU for its box with 10 % jitter; None if not measured.
         box_predicted: the model's own estimate for the tight box.
     """
 
@@ -132,7 +134,8 @@ def measure(
     boxed: list[tuple[float, float]] = []
     if plan.boxes:
         rng = np.random.default_rng([plan.seed, number])
-        for given in (box, jittered(box, (frame.height, frame.width), rng)):
+        moved = (jittered(box, (frame.height, frame.width), rng),) if plan.jitter else ()
+        for given in (box, *moved):
             check()
             boxed.append(_box(answerer, seen, given, level))
     return Outcome(
@@ -144,7 +147,7 @@ def measure(
         clicked.predicted,
         clicked.boundary,
         boxed[0][0] if boxed else None,
-        boxed[1][0] if boxed else None,
+        boxed[1][0] if len(boxed) > 1 else None,
         boxed[0][1] if boxed else None,
     )
 

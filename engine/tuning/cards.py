@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from ...models.peft.adapter_card import (
+    USER_NOTE,
     AdapterCard,
     BaseRecord,
     ClassRecord,
@@ -19,12 +20,12 @@ from ...models.peft.adapter_card import (
 )
 from ..about import version
 from ..ground import metres_per_unit
+from .pictures import colour_of
 from .prepare import Prepared
 from .promptable import Promptable
 from .result import Score, Verdict
 from .settings import Task
 
-_COLOURS = ((228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0), (166, 86, 40), (247, 129, 191))
 _OTHER = (200, 200, 200)
 
 
@@ -57,7 +58,7 @@ def card_of(ready: Prepared, outcome: Outcome) -> AdapterCard:
         outcome: what it gave.
     """
     settings, card = ready.settings, ready.model.card
-    notes = [*outcome.notes, *([settings.notes] if settings.notes else [])]
+    notes = [*outcome.notes, *([USER_NOTE + settings.notes] if settings.notes else [])]
     if outcome.verdict is Verdict.NOT_BETTER:
         notes.append("On the hold-out it is not better than the base.")
     return AdapterCard(
@@ -75,7 +76,7 @@ def card_of(ready: Prepared, outcome: Outcome) -> AdapterCard:
             ready.parted.in_words(),
             _loss(ready),
             ready.objective.population,
-            len(ready.parted.held_out),
+            outcome.after.objects if outcome.after is not None else len(ready.parted.held_out),
             outcome.seconds,
             str(ready.model.device),
         ),
@@ -110,7 +111,7 @@ def _classes(ready: Prepared) -> tuple[ClassRecord, ...]:
     counts = [sum(ready.dataset.objects[n].label == name for n in ready.parted.train) for name in names]
     first = 1 if ready.settings.task is Task.SEMANTIC else 0
     found = [
-        ClassRecord(first + place, name, _COLOURS[place % len(_COLOURS)], count)
+        ClassRecord(first + place, name, colour_of(place), count)
         for place, (name, count) in enumerate(zip(names, counts, strict=True))
     ]
     return (ClassRecord(0, "other", _OTHER), *found) if first else tuple(found)

@@ -37,6 +37,8 @@ class Dataset:
         notes: what was repaired or left out, as sentences.
         left_out: per raster the labelled polygons that are no objects, in its pixels: too small, or mostly beyond the
             raster. They are no background either. Empty for none.
+        repaired: numbers of label features that were invalid, from 1, and
+        useless: of those that have no object on any raster.
     """
 
     objects: tuple[GroundObject, ...]
@@ -48,6 +50,8 @@ class Dataset:
     level: int | None
     notes: tuple[str, ...]
     left_out: tuple[tuple[BaseGeometry, ...], ...] = ()
+    repaired: tuple[int, ...] = ()
+    useless: tuple[int, ...] = ()
 
     def place(self, number: int) -> tuple[int, Crop]:
         """Return raster and crop in which an object is shown, as the plugin would choose it."""
@@ -124,7 +128,17 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
         )
     classes = tuple(sorted({item.label for item in objects}))
     return Dataset(
-        tuple(objects), classes, frames, crs, tuple(extents), size, settings.level, tuple(notes), tuple(left_out)
+        tuple(objects),
+        classes,
+        frames,
+        crs,
+        tuple(extents),
+        size,
+        settings.level,
+        tuple(notes),
+        tuple(left_out),
+        found.repaired,
+        tuple(sorted(lost | set(found.dropped))),
     )
 
 

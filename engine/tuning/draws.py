@@ -7,7 +7,6 @@ from enum import IntEnum
 import numpy as np
 import torch
 
-from .symmetry import COUNT
 from .task import Objective, Work
 
 
@@ -22,7 +21,7 @@ class Draw(IntEnum):
     TORCH = 5
 
 
-def works_of(objective: Objective, seed: int, step: int, count: int) -> list[Work]:
+def works_of(objective: Objective, seed: int, step: int, count: int, ways: int) -> list[Work]:
     """Return the crops of a step: everybody's turn comes equally often, in a new order every round.
 
     Args:
@@ -30,13 +29,14 @@ def works_of(objective: Objective, seed: int, step: int, count: int) -> list[Wor
         seed: of the run.
         step: from 0.
         count: how many crops each step has, those of all processes together.
+        ways: in how many ways crops are laid, see :mod:`.symmetry`.
     """
     found = []
     for place in range(step * count, (step + 1) * count):
         round_, turn = divmod(place, objective.population)
         order = np.random.default_rng([seed, Draw.ORDER, round_]).permutation(objective.population)
         rng = np.random.default_rng([seed, Draw.LAY, place])
-        found.append(objective.draw(int(order[turn]), int(rng.integers(COUNT)), rng))
+        found.append(objective.draw(int(order[turn]), int(rng.integers(ways)), rng))
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models.encoder import Features, encode
+from ...models.encoder import Features, checked, encode
 from ...models.fast_attention import fastest_precision
 from ...models.heads.contract import HeadConfig
 from ...models.peft.adapter import Adapter
@@ -129,17 +129,18 @@ class Encoding:
         return EncoderInput(mask_modalities(given.images, torch.Generator().manual_seed(seed)), given.side)
 
     @contextlib.contextmanager
-    def encoded(self, given: EncoderInput) -> Iterator[Features]:
+    def encoded(self, given: EncoderInput, check: Callable[[], None] | None = None) -> Iterator[Features]:
         """Run the encoder on a batch, with gradients to the adapter where they are enabled.
 
         Heads, and backward passes that compute activations again, belong into the context.
 
         Args:
             given: from :meth:`see`; of B images, or of 2 B with a second stream.
+            check: called between blocks, forward and backward; may raise to stop.
         """
         network = self.model.network
         context = contextlib.nullcontext() if self.adapter is None else self.adapter.given(given.side)
-        with context:
+        with context, checked(network.image_encoder, check):
             with training_precision(self.model.device, amp=self._amp):
                 features = encode(network.image_encoder, given.images, collect=self.collect, recompute=self.recompute)
             yield features
@@ -168,7 +169,7 @@ class Encoding:
         with torch.no_grad():
             given = self.see(samples, [laid], check)
             check()
-            with self.encoded(given) as features:
+            with self.encoded(given, check) as features:
                 embedding = features.embedding
         found: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
         return found

@@ -1,4 +1,8 @@
-"""Measuring class maps, and objects found without prompts, on the crops held out: on known ground only."""
+"""Measuring class maps on the crops held out: on known ground only.
+
+Crops overlap, so they are no units to resample. Units are the labelled objects, each with the ground that is nearer to
+it than to any other one: what is right and wrong there, over all crops that show it.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +11,57 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ...models.heads.contract import SemanticHead
-from ...models.heads.find import FindOptions, find
-from ...models.heads.instances import Instances
 from ...models.heads.semantic import class_map
 from ...models.peft.contract import TuningError
-from ..evaluate.clicks import Mask, iou
 from .encoding import Encoding, Laid
-from .exam import Exam, Examiner, Rows, spread
+from .exam import Arrays, Exam, Examiner, Rows, Seen, spread
 from .mapping import head_of
-from .samples import CropLabels, Samples
+from .objects import burn
+from .samples import CropLabels, CropSample, Samples
 
-MATCH = 0.5
-"""IoU from which a found object is the labelled one."""
+OTHER = "other"
 
-_OTHER = "other"
+_Check = Callable[[], None]
 
 
 class ClassExam(Exam):
-    """Pixels by true and answered class, crop by crop."""
+    """Pixels by true and answered class, around each object."""
 
-    def __init__(self, counts: NDArray[np.int64], names: Sequence[str]) -> None:
-        """Take (N, K, K) counts, true class first, and the K names."""
-        self._counts, self._names = counts, names
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        names: Sequence[str],
+        own: NDArray[np.int64] | None = None,
+        seen: Seen | None = None,
+    ) -> None:
+        """Take what was measured.
+
+        Args:
+            counts: (N, K, K) pixels around N objects, true class first.
+            names: of the K classes, "anything else" first.
+            own: (N,) class of each object; None where that was not kept.
+            seen: where they were looked at.
+        """
+        self._counts, self._names = counts, tuple(names)
+        self._own, self._seen = own, seen
 
     @property
     def units(self) -> int:
-        """Number of crops."""
+        """Number of objects."""
         return len(self._counts)
 
     @property
     def main(self) -> str:
         """Mean IoU over classes."""
         return "miou"
+
+    @property
+    def seen(self) -> Seen | None:
+        """Where the objects were looked at."""
+        return self._seen
 
     def figures(self, rows: Rows) -> Mapping[str, float]:
         """Return mean IoU, the share of pixels that are right, and IoU of each class that occurs."""
@@ -52,33 +73,73 @@ class ClassExam(Exam):
         figures["accuracy"] = float(right.sum() / max(table.sum(), 1))
         return figures | {name: float(value) for name, value in each.items()}
 
+    def fits(self) -> NDArray[np.float64] | None:
+        """Return which share of each object is said to be of the class of each; None for objects of one class."""
+        if self._own is None or len(set(self._own.tolist())) < 2:
+            return None
+        inside = self._counts[np.arange(self.units), self._own]
+        shares = inside / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+        return np.asarray(shares[:, self._own], np.float64)
+
+    def each(self) -> NDArray[np.float64]:
+        """Return the IoU of each object's class around it."""
+        rows = np.arange(self.units)
+        own = self._own if self._own is not None else np.zeros(self.units, np.int64)
+        right = self._counts[rows, own, own]
+        either = self._counts[rows, own].sum(axis=1) + self._counts[rows, :, own].sum(axis=1) - right
+        return np.asarray(right / np.maximum(either, 1), np.float64)
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """See :class:`.exam.Exam`."""
+        found: dict[str, NDArray[np.generic]] = {"counts": self._counts, "_names": np.array(self._names)}
+        if self._own is not None and self._seen is not None:
+            found |= {"own": self._own, **self._seen.arrays()}
+        return found
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> ClassExam:
+        """Rebuild from :meth:`arrays`."""
+        names = [str(name) for name in arrays["_names"]]
+        counts = arrays["counts"].astype(np.int64)
+        if "own" not in arrays:
+            return cls(counts, names)
+        return cls(counts, names, arrays["own"].astype(np.int64), Seen.of(arrays))
+
 
 class ClassExaminer(Examiner):
     """Answers the crops held out, pixel by pixel."""
 
     def __init__(self, samples: Samples, classes: Sequence[str]) -> None:
         """Take the crops and the names of the classes without "anything else"."""
-        self._samples, self._names = samples, (_OTHER, *classes)
+        self._samples, self._names = samples, (OTHER, *classes)
 
-    def examine(self, encoding: Encoding, check: Callable[[], None], most: int | None = None) -> ClassExam:
+    def examine(self, encoding: Encoding, check: _Check, most: int | None = None) -> ClassExam:
         """Measure: see :class:`.exam.Examiner`. Without an adapter the answer is the commonest class everywhere."""
         kinds = len(self._names)
-        tables = []
-        for place in spread(len(self._samples.items), most):
+        tables: dict[int, NDArray[np.int64]] = {}
+        places = spread(len(self._samples.items), most)
+        homes = homes_of(self._samples, places)
+        answers: dict[int, NDArray[np.uint8]] = {}
+        for place in places:
             check()
             item = self._samples.items[place]
             labels = self._samples.labels(item, check)
-            known = labels.known
-            said = self._answer(encoding, place, check) if encoding.adapter is not None else None
-            true = labels.classes[known].astype(np.int64)
-            given = np.zeros_like(true) if said is None else said[known]
-            tables.append(np.bincount(true * kinds + given, minlength=kinds**2).reshape(kinds, kinds))
-        counts = np.array(tables, np.int64).reshape(-1, kinds, kinds)
+            said = self._answer(encoding, place, check) if encoding.adapter is not None else np.zeros_like(labels.known)
+            for number, table in _by_object(self._samples, item, labels, said.astype(np.int64), kinds).items():
+                tables[number] = tables.get(number, 0) + table
+            cells = said[2::4, 2::4].astype(np.uint8)
+            answers |= {number: cells for number in item.shown if homes.get(number) == place}
+        numbers = [number for number, table in tables.items() if number in answers and table.any()]
+        counts = np.array([tables[number] for number in numbers], np.int64).reshape(-1, kinds, kinds)
         if encoding.adapter is None:
             counts = _constant(counts)
-        return ClassExam(counts, self._names)
+        if not numbers:
+            return ClassExam(counts, self._names)
+        own = [self._names.index(self._samples.dataset.objects[number].label, 1) for number in numbers]
+        seen = seen_in(self._samples, homes, numbers, [answers[number] for number in numbers])
+        return ClassExam(counts, self._names, np.array(own, np.int64), seen)
 
-    def _answer(self, encoding: Encoding, place: int, check: Callable[[], None]) -> NDArray[np.int64]:
+    def _answer(self, encoding: Encoding, place: int, check: _Check) -> NDArray[np.int64]:
         item = self._samples.items[place]
         given = encoding.see(self._samples, [Laid(item)], check)
         if encoding.adapter is None:
@@ -92,95 +153,72 @@ class ClassExaminer(Examiner):
         return classes
 
 
+def homes_of(samples: Samples, places: Sequence[int]) -> dict[int, int]:
+    """Return for each object the crop in whose middle it lies most.
+
+    Args:
+        samples: the crops.
+        places: of those that are looked at.
+    """
+    found: dict[int, tuple[float, int]] = {}
+    for place in places:
+        item = samples.items[place]
+        for number in item.shown:
+            distance = away(item, samples.dataset.objects[number].anchor)
+            if number not in found or distance < found[number][0]:
+                found[number] = (distance, place)
+    return {number: place for number, (_, place) in found.items()}
+
+
+def away(item: CropSample, point: tuple[float, float]) -> float:
+    """Return how far column and row of a place are from the middle of a crop, raster pixels."""
+    half = item.crop.side / 2
+    return max(abs(point[0] - item.crop.col - half), abs(point[1] - item.crop.row - half))
+
+
+def owners_of(samples: Samples, item: CropSample) -> NDArray[np.int64]:
+    """Return (S / 4, S / 4) which of the objects shown in a crop is nearest, by its place among them."""
+    side = item.crop.size // 4
+    drawn = np.full((side, side), -1, np.int64)
+    for place, number in enumerate(item.shown):
+        drawn[burn([samples.dataset.objects[number].geometry], item.crop)[2::4, 2::4]] = place
+    if (drawn < 0).all():
+        return np.zeros_like(drawn)
+    nearest = ndimage.distance_transform_edt(drawn < 0, return_distances=False, return_indices=True)
+    return np.asarray(drawn[tuple(nearest)], np.int64)
+
+
+def _by_object(
+    samples: Samples, item: CropSample, labels: CropLabels, said: NDArray[np.int64], kinds: int
+) -> dict[int, NDArray[np.int64]]:
+    """Return (K, K) counts of the known pixels around each object shown in a crop."""
+    owners = owners_of(samples, item).repeat(4, axis=0).repeat(4, axis=1)
+    known = labels.known
+    joint = (owners[known] * kinds + labels.classes[known].astype(np.int64)) * kinds + said[known]
+    tables = np.bincount(joint, minlength=len(item.shown) * kinds**2).reshape(-1, kinds, kinds)
+    return dict(zip(item.shown, tables, strict=True))
+
+
+def seen_in(
+    samples: Samples, homes: Mapping[int, int], numbers: Sequence[int], answers: Sequence[NDArray[np.uint8]]
+) -> Seen:
+    """Say where objects were looked at.
+
+    Args:
+        samples: the crops.
+        homes: see :func:`homes_of`.
+        numbers: of the N objects.
+        answers: N times (S / 4, S / 4), what was answered in their homes.
+    """
+    items = [samples.items[homes[number]] for number in numbers]
+    crops = [(item.raster, item.crop.level, item.crop.size, item.crop.col, item.crop.row) for item in items]
+    return Seen(np.array(numbers, np.int64), np.array(crops, np.int64), np.stack(answers).astype(np.uint8))
+
+
 def _constant(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Say the commonest class everywhere: what a map is worth that knows nothing."""
     true = counts.sum(axis=2)
     constant = np.zeros_like(counts)
-    constant[:, :, int(true.sum(axis=0).argmax())] = true
+    if len(counts):
+        constant[:, :, int(true.sum(axis=0).argmax())] = true
     return constant
-
-
-class FoundExam(Exam):
-    """Objects found, invented and missed, crop by crop."""
-
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        """Take (N, 3): found, invented, missed."""
-        self._counts = counts
-
-    @property
-    def units(self) -> int:
-        """Number of crops."""
-        return len(self._counts)
-
-    @property
-    def main(self) -> str:
-        """Harmonic mean of precision and recall."""
-        return "f1"
-
-    def figures(self, rows: Rows) -> Mapping[str, float]:
-        """Return F1, precision and recall at an IoU of 0.5."""
-        found, invented, missed = self._counts[rows].sum(axis=0).tolist()
-        return {
-            "f1": 2 * found / max(2 * found + invented + missed, 1),
-            "precision": found / max(found + invented, 1),
-            "recall": found / max(found + missed, 1),
-        }
-
-
-class FoundExaminer(Examiner):
-    """Looks for all objects in the crops held out."""
-
-    def __init__(self, samples: Samples, *, bumps: bool) -> None:
-        """Take the crops.
-
-        Args:
-            samples: of the side held out.
-            bumps: the model wants prompts drawn into the mask prompt.
-        """
-        self._samples, self._options = samples, FindOptions(bumps=bumps)
-
-    def examine(self, encoding: Encoding, check: Callable[[], None], most: int | None = None) -> FoundExam:
-        """Measure: see :class:`.exam.Examiner`. Without an adapter nothing is found."""
-        rows = []
-        for place in spread(len(self._samples.items), most):
-            check()
-            item = self._samples.items[place]
-            labels = self._samples.labels(item, check)
-            masks = [] if encoding.adapter is None else self._find(encoding, place, check)
-            rows.append(_matched(masks, labels))
-        return FoundExam(np.array(rows, np.int64).reshape(-1, 3))
-
-    def _find(self, encoding: Encoding, place: int, check: Callable[[], None]) -> list[Mask]:
-        given = encoding.see(self._samples, [Laid(self._samples.items[place])], check)
-        if encoding.adapter is None:
-            return []
-        with torch.no_grad(), encoding.encoded(given) as features:
-            head = head_of(encoding.adapter)
-            if not isinstance(head, Instances):
-                raise TuningError("The adapter has no head that finds objects.")
-            found = find(encoding.model.network, head, features, self._options)[0]
-        return [np.asarray(mask, np.bool_) for mask in (found.logits > 0).cpu().numpy()]
-
-
-def _matched(masks: Sequence[Mask], labels: CropLabels) -> tuple[int, int, int]:
-    """Count objects found, invented and missed among (S / 4, S / 4) masks, the surest first.
-
-    What lies mostly on unknown ground, or on an object that the crop's border cuts, counts for nothing.
-    """
-    side = labels.known.shape[0] // 4
-    known = labels.known.reshape(side, 4, side, 4).mean(axis=(1, 3)) > 0.5
-    cut = labels.partial.reshape(side, 4, side, 4).mean(axis=(1, 3)) > 0.5
-    truths = [truth.reshape(side, 4, side, 4).mean(axis=(1, 3)) > 0.5 for truth in labels.masks]
-    open_truths = [truth for truth in truths if truth.any()]
-    total, found, invented = len(open_truths), 0, 0
-    for mask in masks:
-        if not mask.any():
-            continue
-        fits = [iou(mask, truth) for truth in open_truths]
-        best = int(np.argmax(fits)) if fits else -1
-        if fits and fits[best] >= MATCH:
-            found += 1
-            open_truths.pop(best)
-        elif (mask & known & ~cut).sum() >= 0.5 * mask.sum():
-            invented += 1
-    return found, invented, total - found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...models.errors import CancelledByUser, SamTuneError
+from ...models.errors import CancelledByUser, DeviceError, OutputError, SamTuneError
 from ...models.peft.adapter import Adapter
 from ...models.peft.contract import Part
 from ..pretrain.curves import Curves
 from ..progress import Progress
+from ..tune_messages import Picture, RunState
 from .checkpoint import State, read_checkpoint, write_checkpoint
 from .distil_hook import ExtraLoss, Remembering, StepContext
 from .distributed import Group
@@ -27,6 +28,8 @@ from .draws import Draw, seed_torch, works_of
 from .encoding import Encoding
 from .exam import Examiner
 from .fallback import fall_back, is_out_of_memory
+from .mixing import fit, mixing_of
+from .observe import Nobody, Observer, Training, Wish
 from .rates import factor, parameter_groups
 from .settings import TuneSettings
 from .task import Figures, Moment, Objective, Work
@@ -39,6 +42,16 @@ CHECKPOINT = "checkpoint.pt"
 
 _GAIN = 1e-4
 _CALIBRATION = 8
+_SAVE_SECONDS = 10.0
+"""Between checkpoints, at most, besides the schedule's own: what a killed process loses."""
+
+_SAVE_SHARE = 0.05
+"""Of the time that saving large adapters may take."""
+
+_POLL = 0.05
+
+Show = Callable[[Encoding, Callable[[], None]], Sequence[Picture]]
+"""Draws what a model answers."""
 
 _Done = TypeVar("_Done")
 
@@ -57,6 +70,11 @@ class Trainer:
         key: identifies settings and data.
         group: the processes that train together.
         added: a loss added to the task's, see :mod:`.distil_hook`.
+        observer: told what happens, and asked what the user wants.
+        show: draws what the adapter answers, for the observer; None for no pictures.
+        number: of this training among those of the run, from 1, and
+        of: how many there are.
+        check: called while the methods are calibrated; may raise to stop.
         state: where the run is.
         notes: what happened, as sentences.
     """
@@ -70,6 +88,11 @@ class Trainer:
     key: str
     group: Group = field(default_factory=Group)
     added: ExtraLoss | None = None
+    observer: Observer = field(default_factory=Nobody)
+    show: Show | None = None
+    number: int = 1
+    of: int = 1
+    check: Callable[[], None] = lambda: None
     state: State = field(default_factory=State)
     notes: list[str] = field(default_factory=list)
 
@@ -98,6 +121,7 @@ class Trainer:
                 self._memory.recall(self.state.remembered)
         if self._curves is not None:
             self._curves.cut(self.state.step)
+        self._saved, self._saving = time.monotonic(), 0.0
 
     @property
     def path(self) -> Path:
@@ -125,14 +149,18 @@ class Trainer:
             SamTuneError: the loss is no number any more, or the memory does not suffice.
             CancelledByUser: from ``progress.check``.
         """
-        last = min(self.settings.schedule.steps, stop_at or self.settings.schedule.steps)
+        schedule = self.settings.schedule
+        last = min(schedule.steps, stop_at or schedule.steps)
+        self.observer.begins(Training(last, self.state.step, self.folder, self.number, self.of))
         self.adapter.train()
         try:
             if self.state.step:
                 self._look(progress.check)  # which stopping may have cut short
-            while self.state.step < last and not self._given_up():
+            if mixing_of(self.adapter) is not None and self.added is None:
+                self._mix(progress)
+            while self.state.step < last and not self._given_up() and not self._ended(progress):
                 self._one(progress)
-        except CancelledByUser:
+        except (CancelledByUser, DeviceError):
             self.save()
             raise
         self.save()
@@ -147,10 +175,14 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         if self.group.first:
+            begun = time.monotonic()
             weights = _copied(self.adapter.state_dict())
             if self._memory is not None:
                 self.state.remembered = self._memory.remembered()
             write_checkpoint(self.path, self.key, self.state, weights, self.optimiser)
+            self._saved = time.monotonic()
+            self._saving = self._saved - begun
+            self.observer.saved(self.state.step)
 
     def _one(self, progress: Progress) -> None:
         schedule, state = self.settings.schedule, self.state
@@ -160,11 +192,61 @@ class Trainer:
         figures = self.step(progress.check)
         state.step += 1
         state.seconds += time.monotonic() - started
-        if self._curves is not None:
-            self._curves.add(state.step, figures | {"seconds": time.monotonic() - started})
+        self._log(figures | {"seconds": time.monotonic() - started})
         self._look(progress.check)
-        if state.step % schedule.save_every == 0:
+        waited = time.monotonic() - self._saved
+        if state.step % schedule.save_every == 0 or waited > max(_SAVE_SECONDS, self._saving / _SAVE_SHARE):
             self.save()
+
+    def _log(self, figures: Mapping[str, float]) -> None:
+        """Tell of the step that was just done."""
+        if self._curves is not None:
+            with _written(self.folder):
+                self._curves.add(self.state.step, dict(figures))
+        self.observer.stepped(self.state.step, figures)
+
+    def _ended(self, progress: Progress) -> bool:
+        """Wait while the run is held; say whether the user wants it to end here."""
+        if self._wished(Wish.PAUSE):
+            self.save()
+            self.observer.entered(RunState.PAUSED)
+            while self._wished(Wish.PAUSE):
+                progress.check()
+                time.sleep(_POLL)
+            self.observer.entered(RunState.RUNNING)
+        # The first step is done in any case: weights that learnt nothing are no result.
+        if not self._wished(Wish.FINISH) or not self.state.step:
+            return False
+        self._note(f"Training was ended by hand at step {self.state.step} of {self.settings.schedule.steps}.")
+        return True
+
+    def _wished(self, wish: Wish) -> bool:
+        return self.observer.wish is wish
+
+    def _mix(self, progress: Progress) -> None:
+        """Learn how to mix the model's three masks, in place of the steps: the masks are computed once."""
+        if self.state.step >= self.settings.schedule.steps:
+            return
+        started = time.monotonic()
+        steps = self.settings.schedule.steps
+
+        def each(step: int, loss: float) -> None:
+            progress.check()
+            progress.report(step / steps, f"Training, step {step} of {steps}")
+            self.state.step = step
+            self._log({"loss": loss})
+
+        try:
+            fit(self.settings, self.encoding, self.adapter, self.objective, progress.check, each)
+        except BaseException:
+            self.state.step = 0  # what was begun is of no use: it takes seconds
+            raise
+        self.state.seconds += time.monotonic() - started
+        self._look(progress.check)
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.observer.noted(text)
 
     def step(self, check: Callable[[], None]) -> dict[str, float]:
         """Do one step of the optimiser, and return its figures.
@@ -213,7 +295,7 @@ class Trainer:
                 device=self.encoding.model.device,
             )
             self.encoding.recompute = self.state.recompute
-            self.notes.append(text)
+            self._note(text)
             del ran_out
 
     def _attempt(self, check: Callable[[], None]) -> Figures:
@@ -242,7 +324,7 @@ class Trainer:
 
     def works(self, step: int, count: int) -> list[Work]:
         """Return the crops of a step, see :func:`.draws.works_of`."""
-        return works_of(self.objective, self.settings.seed, step, count)
+        return works_of(self.objective, self.settings.seed, step, count, self.settings.schedule.ways)
 
     def _penalty(self, share: float) -> torch.Tensor | None:
         value = self.adapter.penalty()
@@ -260,32 +342,43 @@ class Trainer:
             (loss / self.group.size).backward()  # type: ignore[no-untyped-call]
 
     def _look(self, check: Callable[[], None]) -> None:
-        """Measure the hold-out when it is time, and keep the weights if they are the best so far."""
+        """When it is time, measure the hold-out, keep the weights if they are the best so far, and draw answers."""
         schedule, state = self.settings.schedule, self.state
         every = max(1, schedule.steps // schedule.checks)
         due = state.step % every == 0 or state.step == schedule.steps
-        if self.examiner is None or not due or state.looked == state.step:
+        if not due or state.looked == state.step:
             return
-        value = math.nan
+        if self.examiner is not None:
+            self._measure(self.examiner, check)
+        if self.show is not None and self.group.first:
+            with self._resting():
+                self.observer.shows(state.step, self.show(self.encoding, check))
+        state.looked = state.step
+
+    def _measure(self, examiner: Examiner, check: Callable[[], None]) -> None:
+        state = self.state
+        value, figures = math.nan, dict[str, float]()
         if self.group.first:
             with self._resting():
-                exam = self.examiner.examine(self.encoding, check, CHECKED)
+                exam = examiner.examine(self.encoding, check, CHECKED)
             value = exam.value if exam.units else 0.0
+            figures = dict(exam.figures(np.arange(exam.units)))
             if self._curves is not None:
-                self._curves.add_validation(state.step, dict(exam.figures(np.arange(exam.units))))
+                with _written(self.folder):
+                    self._curves.add_validation(state.step, figures)
         value = self.group.agree(value, self.encoding.model.device)
         if state.best is None or value > state.best + _GAIN:
             state.best, state.best_step, state.stale = value, state.step, 0
             state.best_weights = _copied(self.adapter.state_dict())
         else:
             state.stale += 1
-        state.looked = state.step
+        self.observer.looked(state.step, figures, value, state.best_step)
 
     def _given_up(self) -> bool:
         patience = self.settings.schedule.patience
         if not patience or self.scheduled or self.state.stale < patience:
             return False
-        self.notes.append(f"Training ended at step {self.state.step}: the hold-out gained nothing any more.")
+        self._note(f"Training ended at step {self.state.step}: the hold-out gained nothing any more.")
         return True
 
     @contextlib.contextmanager
@@ -303,7 +396,7 @@ class Trainer:
         works = self.works(0, count)
 
         def probe(work: Work, place: int) -> Callable[[], torch.Tensor]:
-            moment = Moment(self.encoding, _never, (self.settings.seed, Draw.CALIBRATE, place), 1.0)
+            moment = Moment(self.encoding, self.check, (self.settings.seed, Draw.CALIBRATE, place), 1.0)
             return lambda: self.objective.probe(work, moment)
 
         losses = [probe(work, place) for place, work in enumerate(works)]
@@ -331,5 +424,12 @@ def _copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def _never() -> None:
-    """Nobody stops the few passes of calibration."""
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Tell of a disk that takes no more."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The run's curves could not be written to {folder}. Make room there, and go on with the run.", str(error)
+        ) from error

@@ -69,7 +69,7 @@ class _Mapped:
         given = encoding.see(self._samples, [work.laid for work in works], moment.check, seed)
         labels = [self._samples.labels(work.item, moment.check).laid(work.laid.way) for work in works]
         moment.check()
-        with encoding.encoded(given) as features:
+        with encoding.encoded(given, moment.check) as features:
             loss = self._loss(head_of(encoding.adapter), features, labels)
             if learn:
                 moment.check()

@@ -28,7 +28,8 @@ from ..progress import Progress
 from .dataset import Dataset, load_dataset
 from .embedding_cache import EmbeddingCache
 from .exam import Examiner
-from .exam_maps import ClassExaminer, FoundExaminer
+from .exam_found import FoundExaminer
+from .exam_maps import ClassExaminer
 from .exam_prompts import PromptExaminer
 from .mapping import FindAll, Semantic
 from .promptable import Promptable
@@ -121,7 +122,7 @@ def prepared(
             configs = completed(settings, dataset, reader.channels)
             torch.manual_seed(settings.seed)
             adapter = Adapter(model.network, configs)
-            ready = _assembled(settings, model, dataset, sides, adapter, cache, reader)
+            ready = assembled(settings, model, dataset, sides, adapter, cache, reader)
             ready.notes.extend(idle)
             yield ready
         finally:
@@ -134,7 +135,7 @@ def _by_blocks(settings: TuneSettings) -> Callable[[Dataset], Split]:
     return lambda dataset: split(dataset, settings.hold_out, settings.seed)
 
 
-def _assembled(
+def assembled(
     settings: TuneSettings,
     model: PromptableModel,
     dataset: Dataset,
@@ -143,6 +144,20 @@ def _assembled(
     cache: EmbeddingCache,
     reader: GroundReader,
 ) -> Prepared:
+    """Put a run together from what was read.
+
+    Args:
+        settings: the run.
+        model: the base.
+        dataset: the labelled ground.
+        sides: who learns and who measures.
+        adapter: not attached yet.
+        cache: of embeddings.
+        reader: the open rasters.
+
+    Raises:
+        TuningError: nothing is large enough to learn from.
+    """
     maps = settings.task is not Task.PROMPTABLE
     train = Samples(dataset, sides, reader, held_out=False, maps=maps)
     if not any(item.targets or maps for item in train.items):

@@ -19,7 +19,7 @@ from ...models.prompt_mask import draw_prompts
 from ..pretrain.prompting import correction_clicks
 from ..pretrain.sampling import first_click, noisy_box, quarter_share
 from .encoding import Laid, training_precision
-from .samples import Samples
+from .samples import CropSample, Samples
 from .task import Figures, Moment, Work
 
 FOCAL_WEIGHT = 20.0
@@ -33,7 +33,11 @@ _IOUS = ("first", "point", "box", "corrected")
 
 
 class Promptable:
-    """Draws objects and teaches their outlines."""
+    """Draws objects and teaches their outlines.
+
+    Attributes:
+        samples: the crops to learn from.
+    """
 
     def __init__(self, samples: Samples, prompts: int, objects: int, *, bumps: bool, amp: bool) -> None:
         """Take the crops to learn from.
@@ -45,7 +49,7 @@ class Promptable:
             bumps: the model wants prompts drawn into the mask prompt (the card's ``click_bumps``).
             amp: half precision where that helps.
         """
-        self._samples, self._prompts, self._most = samples, prompts, objects
+        self.samples, self._prompts, self._most = samples, prompts, objects
         self._bumps, self._amp = bumps, amp
         # An object has its turn in the crop that was laid around it; in others it comes along.
         place = samples.dataset.place
@@ -61,6 +65,13 @@ class Promptable:
     def population(self) -> int:
         """How many objects there are."""
         return len(self._homes)
+
+    def by_crop(self) -> dict[CropSample, list[int]]:
+        """Return the objects crop by crop, each in the crop that was laid around it."""
+        found: dict[CropSample, list[int]] = {}
+        for item, number in self._homes:
+            found.setdefault(item, []).append(number)
+        return found
 
     def draw(self, number: int, way: int, rng: np.random.Generator) -> Work:
         """Return an object with others of its crop: see :class:`.task.Objective`."""
@@ -83,12 +94,12 @@ class Promptable:
         batch = [work.laid for work in works]
         figures = Figures(dict.fromkeys(_IOUS, 0.0), dict.fromkeys(_IOUS, 0))
         if encoding.frozen:
-            self._prompt(works, encoding.embeddings(self._samples, batch, moment.check), moment, figures)
+            self._prompt(works, encoding.embeddings(self.samples, batch, moment.check), moment, figures)
             _backward([(moment.penalty(), None)])
             return figures
-        given = encoding.see(self._samples, batch, moment.check, int(moment.rng(0).integers(2**31)))
+        given = encoding.see(self.samples, batch, moment.check, int(moment.rng(0).integers(2**31)))
         moment.check()
-        with encoding.encoded(given) as features:
+        with encoding.encoded(given, moment.check) as features:
             embedded = features.embedding[: len(works)]
             leaf = embedded.detach().float().requires_grad_()
             self._prompt(works, leaf, moment, figures)
@@ -99,8 +110,8 @@ class Promptable:
 
     def probe(self, work: Work, moment: Moment) -> torch.Tensor:
         """Return the mean loss of the first answers to the objects of a crop: see :class:`.task.Objective`."""
-        given = moment.encoding.see(self._samples, [work.laid], moment.check)
-        with moment.encoding.encoded(given) as features:
+        given = moment.encoding.see(self.samples, [work.laid], moment.check)
+        with moment.encoding.encoded(given, moment.check) as features:
             groups = self._groups([work], features.embedding[:1].float(), moment)
             losses = [group.ask(Figures()) for group in groups]
         return torch.stack(losses).sum() / self.weight(work)
@@ -116,7 +127,7 @@ class Promptable:
 
     def _groups(self, works: Sequence[Work], leaf: torch.Tensor, moment: Moment) -> list[_Asked]:
         """Return the objects that begin with a click, and those that begin with a box."""
-        labels = [self._samples.labels(work.item, moment.check).laid(work.laid.way) for work in works]
+        labels = [self.samples.labels(work.item, moment.check).laid(work.laid.way) for work in works]
         clicked: list[_Target] = []
         boxed: list[_Target] = []
         for row, (work, known) in enumerate(zip(works, labels, strict=True)):

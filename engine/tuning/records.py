@@ -56,13 +56,34 @@ def write_end(folder: Path, scores: Mapping[str, JsonValue]) -> None:
     """
     try:
         _write_json(folder / "scores.json", dict(scores))
-        training, validation = _columns(folder / "training.csv"), _columns(folder / "validation.csv")
-        upper = {name: training[name] for name in ("step", *_TRAINING) if name in training}
-        plots = [("training", upper), ("hold-out", validation)]
-        svg = _svg([(title, columns) for title, columns in plots if len(columns.get("step", ())) > 0])
-        (folder / "curves.svg").write_text(svg, encoding="utf-8")
+        (folder / "curves.svg").write_text(curves_svg(folder), encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def curves_svg(folder: Path) -> str:
+    """Draw what a run logged: its training, and the hold-out; where parts were held out in turn, the mean over those.
+
+    Args:
+        folder: of the run.
+    """
+    training = _columns(folder / "training.csv")
+    upper = {name: training[name] for name in ("step", *_TRAINING) if name in training}
+    parts = [_columns(path) for path in sorted(folder.glob("part-*/validation.csv"))]
+    validation = _mean_columns(parts) if parts else _columns(folder / "validation.csv")
+    plots = [("training", upper), ("hold-out", validation)]
+    return _svg([(title, columns) for title, columns in plots if len(columns.get("step", ())) > 0])
+
+
+def _mean_columns(parts: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return the mean over several logs, at the steps and of the figures that all of them have."""
+    steps = sorted(set.intersection(*(set(part.get("step", ())) for part in parts)))
+    names = [name for name in parts[0] if name != "step" and all(name in part for part in parts)]
+    found = {"step": steps}
+    for name in names:
+        values = [dict(zip(part["step"], part[name], strict=True)) for part in parts]
+        found[name] = [float(np.mean([one[step] for one in values])) for step in steps]
+    return found
 
 
 def _unwritable(folder: Path, error: OSError) -> OutputError:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ...models.card import JsonValue
+from ..tune_messages import FigureRow, Parting, Picture
 
 
 class Verdict(StrEnum):
@@ -26,7 +27,7 @@ class Score:
         mean: by name: ``iou_1_click``, ``iou_3_clicks``, ``iou_box`` (promptable), ``miou`` and others (semantic),
             ``f1`` and the like (instances).
         interval: 95 % bootstrap interval of each, low and high.
-        objects: how many objects (or crops, for class maps) were measured.
+        objects: how many objects were measured.
     """
 
     mean: Mapping[str, float]
@@ -43,12 +44,17 @@ class TuneResult:
         card: its card as JSON values.
         before: the base's scores on the hold-out; None without one.
         after: the adapter's.
-        verdict: whether it is better.
+        verdict: whether it is better, see :mod:`.exam`.
         gain: mean difference of the main figure, with its 95 % interval: (mean, low, high); None if not measured.
+        follows: the answers fit the labels where they lie better than labels dealt to other places.
         steps: steps done.
         seconds: how long the training took.
         folder: records: settings, split, curves, checkpoint.
         notes: what the user should know, as sentences.
+        parting: how the hold-out was made.
+        figures: all figures before and after, with the intervals of their differences.
+        pictures: the largest gains and losses.
+        general: one sentence on whether generality is kept; empty where it was not checked.
     """
 
     path: Path
@@ -61,6 +67,11 @@ class TuneResult:
     seconds: float
     folder: Path
     notes: tuple[str, ...]
+    follows: bool = True
+    parting: Parting = Parting.NONE
+    figures: tuple[FigureRow, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    general: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from ...models.peft.contract import TuningError
 from ...models.peft.plain import to_plain
 from ..model_service import ModelService
 from ..progress import Progress
+from ..tune_messages import FigureRow, Parting, Picture
 from .cards import Outcome, card_of
 from .checkpoint import read_checkpoint
 from .dataset import Dataset
@@ -23,10 +25,15 @@ from .distil_run import keeping, remember
 from .distributed import Group, joined
 from .encoding import Encoding
 from .estimate import estimate
-from .exam import Exam, gain
+from .exam import Exam, Judgement, judge
+from .figures import figure_rows
+from .folds import Folded, hold_each_out
+from .gains import largest
+from .general import Generality, generality
 from .loop import CHECKPOINT, Trainer
 from .prepare import Prepared, prepared
 from .records import write_end, write_start
+from .report import report_of, write_report
 from .result import TuneResult, Verdict
 from .settings import TuneSettings
 from .split import Split
@@ -63,33 +70,75 @@ def tune(
     if not settings.output.parent.is_dir():
         raise OutputError(f"There is no folder {settings.output.parent}. Make it, or choose another output.")
     with prepared(settings, models, progress, parted) as ready:
-        folder = settings.work_folder
         if resume:
             _refuse_another(ready)
         if together.first:
-            write_start(folder, settings, ready.dataset, ready.parted)
+            write_start(settings.work_folder, settings, ready.dataset, ready.parted)
+        return _Run(ready, together, added, progress).done()
+
+
+class _Run:
+    """The way from what was prepared to the result."""
+
+    def __init__(
+        self,
+        ready: Prepared,
+        together: Group,
+        added: Callable[[Prepared], ExtraLoss] | None,
+        progress: Progress,
+    ) -> None:
+        self._ready, self._together, self._added, self._progress = ready, together, added, progress
+
+    def done(self) -> TuneResult:
+        """Measure, train, measure, write."""
+        ready, settings = self._ready, self._ready.settings
+        folded: Folded | None = None
+        if ready.parted.parting is Parting.EACH_BLOCK:
+            folded = self._folded()
         base = Encoding(ready.model, None, ready.cache, amp=settings.amp)
-        before = _measured(ready, base, progress, "Measuring the base") if together.first else None
+        before = self._measured(base, "Measuring the base")
         ready.adapter.attach(ready.model.network)
         tuned = Encoding(ready.model, ready.adapter, ready.cache, amp=settings.amp)
-        trainer = Trainer(
-            settings,
+        trainer = self._trainer(ready, tuned, settings.work_folder, ready.key())
+        trainer.run(self._progress, None if folded is None or trainer.scheduled else folded.step)
+        trainer.finish()
+        if self._together.first:
+            remember(ready, self._progress.check)
+        after = self._measured(tuned, "Measuring the adapter")
+        ready.adapter.detach()
+        if folded is not None:
+            before, after = folded.before, folded.after
+            trainer.state.seconds += folded.seconds
+        return _concluded(ready, trainer, before, after, self._progress)
+
+    def _folded(self) -> Folded | None:
+        if self._together.size > 1:
+            raise TuningError("With so few objects several processes are of no use. Start the run without torchrun.")
+
+        def learn(ground: Prepared, tuned: Encoding, folder: Path, number: int, of: int) -> Trainer:
+            return self._trainer(ground, tuned, folder, f"{self._ready.key()} {number} {of}")
+
+        return hold_each_out(self._ready, learn, self._progress, lambda: True)
+
+    def _trainer(self, ready: Prepared, tuned: Encoding, folder: Path, key: str) -> Trainer:
+        return Trainer(
+            ready.settings,
             tuned,
             ready.adapter,
             ready.objective,
             ready.examiner,
             folder,
-            ready.key(),
-            together,
-            keeping(ready, progress.check) if added is None else added(ready),
+            key,
+            self._together,
+            keeping(ready, self._progress.check) if self._added is None else self._added(ready),
         )
-        trainer.run(progress)
-        trainer.finish()
-        if together.first:
-            remember(ready, progress.check)
-        after = _measured(ready, tuned, progress, "Measuring the adapter") if together.first else None
-        ready.adapter.detach()
-        return _concluded(ready, trainer, before, after)
+
+    def _measured(self, encoding: Encoding, text: str) -> Exam | None:
+        if self._ready.examiner is None or not self._together.first:
+            return None
+        self._progress.report(-1.0, text)
+        exam = self._ready.examiner.examine(encoding, self._progress.check)
+        return exam if exam.units else None
 
 
 def _refuse_another(ready: Prepared) -> None:
@@ -101,42 +150,50 @@ def _refuse_another(ready: Prepared) -> None:
         )
 
 
-def _measured(ready: Prepared, encoding: Encoding, progress: Progress, text: str) -> Exam | None:
-    if ready.examiner is None:
-        return None
-    progress.report(-1.0, text)
-    exam = ready.examiner.examine(encoding, progress.check)
-    return exam if exam.units else None
-
-
-def _concluded(ready: Prepared, trainer: Trainer, before: Exam | None, after: Exam | None) -> TuneResult:
+def _concluded(
+    ready: Prepared, trainer: Trainer, before: Exam | None, after: Exam | None, progress: Progress
+) -> TuneResult:
     """Compare, write the adapter and the records, and let the checkpoint go."""
     settings, folder = ready.settings, ready.settings.work_folder
-    difference, verdict = None, Verdict.NOT_MEASURED
+    judged = Judgement(Verdict.NOT_MEASURED)
+    figures: tuple[FigureRow, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     if before is not None and after is not None:
-        difference, verdict = gain(before, after, settings.seed)
+        judged = judge(before, after, settings.seed)
+        figures = figure_rows(before, after, settings.seed)
+        pictures = largest(before, after, ready.held_out or ready.train, progress.check)
+    progress.report(-1.0, "Checking on other imagery")
+    checked = generality(ready, progress.check) if trainer.group.first else Generality()
     scores = [None if exam is None else exam.score(settings.seed) for exam in (before, after)]
     notes = (*ready.notes, *trainer.notes)
-    outcome = Outcome(trainer.state.step, trainer.state.seconds, scores[0], scores[1], verdict, notes)
+    outcome = Outcome(trainer.state.step, trainer.state.seconds, scores[0], scores[1], judged.verdict, notes)
     card = card_of(ready, outcome)
     if trainer.group.first:
         card = save_adapter(settings.output, ready.adapter, card)
-        write_end(folder, _as_json(outcome, difference))
-        with contextlib.suppress(OSError):  # it is of no use any more, and harmless
-            trainer.path.unlink(missing_ok=True)
     plain = to_plain(card)
-    return TuneResult(
+    result = TuneResult(
         path=settings.output,
         card=plain if isinstance(plain, dict) else {},
         before=scores[0],
         after=scores[1],
-        verdict=verdict,
-        gain=difference,
+        verdict=judged.verdict,
+        gain=judged.gain,
         steps=trainer.state.step,
         seconds=trainer.state.seconds,
         folder=folder,
         notes=notes,
+        follows=judged.follows,
+        parting=ready.parted.parting,
+        figures=(*figures, *checked.figures),
+        pictures=pictures,
+        general=checked.sentence,
     )
+    if trainer.group.first:
+        write_end(folder, _as_json(outcome, judged.gain))
+        write_report(report_of(settings, result), settings, ready.dataset, ready.parted)
+        with contextlib.suppress(OSError):  # it is of no use any more, and harmless
+            trainer.path.unlink(missing_ok=True)
+    return result
 
 
 def _as_json(outcome: Outcome, difference: tuple[float, float, float] | None) -> dict[str, JsonValue]:

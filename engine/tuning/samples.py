@@ -14,6 +14,7 @@ from shapely import STRtree
 from shapely.geometry.base import BaseGeometry
 
 from ...models.heads.contract import IGNORE
+from ...models.peft.contract import TuningError
 from ..crops import Crop
 from .dataset import LEAST_SHARE, Dataset, grid_crops
 from .keep import Keep
@@ -113,6 +114,20 @@ class Samples:
     def labels(self, item: CropSample, check: Callable[[], None]) -> CropLabels:
         """Return what is known of a crop."""
         return self._labels.get(item, lambda: self._painted(item, self.inputs(item, check).valid))
+
+    def refuse_nothing(self, check: Callable[[], None]) -> None:
+        """Refuse crops in which nothing can be seen.
+
+        Raises:
+            TuningError: the raster has no data in any of them.
+        """
+        for item in self.items:
+            check()
+            if self.inputs(item, check).valid.any():
+                return
+        raise TuningError(
+            "The raster has no data where the labelled objects are. Choose another raster, or objects within its data."
+        )
 
     def most_kept(self) -> int:
         """Return how many bytes of crops and labels a run keeps at hand, judged by the first crop."""

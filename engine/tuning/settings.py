@@ -12,6 +12,7 @@ from typing import Any
 from ...models.card import JsonValue
 from ...models.peft.contract import MethodConfig, Scope, TuningError
 from ...models.peft.registry import config_from_json
+from .symmetry import COUNT
 
 
 class Task(StrEnum):
@@ -80,6 +81,7 @@ class Schedule:
         patience: end early after this many checks on the hold-out without a gain; 0: never.
         checks: how often the hold-out is measured during the run, at most.
         save_every: steps between checkpoints.
+        ways: in how many of the eight ways crops are laid; with fewer, fewer embeddings are to be made.
     """
 
     steps: int = 200
@@ -94,6 +96,7 @@ class Schedule:
     patience: int = 4
     checks: int = 8
     save_every: int = 50
+    ways: int = COUNT
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing.
@@ -106,6 +109,8 @@ class Schedule:
         for name, value in positive.items():
             if value < 1:
                 raise TuningError(f"The number of {name} must be at least 1, not {value}.")
+        if not 1 <= self.ways <= COUNT:
+            raise TuningError(f"The number of ways must be from 1 to {COUNT}, not {self.ways}.")
         if self.rate is not None and not self.rate > 0:
             raise TuningError(f"The learning rate must be above 0, not {self.rate}.")
 

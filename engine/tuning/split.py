@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +10,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from ..tune_messages import Parting
 from .dataset import Dataset
 
-FEWEST = 5
-"""With fewer objects none is held out: what is left would teach, and what is held out would prove, next to nothing."""
+FEWEST = 3
+"""With fewer objects nothing can be measured: what is left would teach, and one that is held out prove, nothing."""
+
+LEAST_HELD = 4
+"""When a hold-out would have fewer objects, every block of ground is held out once instead."""
+
+MOST_FOLDS = 5
 
 _BLOCKS = 5
 _HALVINGS = 4
@@ -44,12 +50,14 @@ class Split:
         held_out: likewise; empty where nothing could be held out.
         blocks: the ground of all of them.
         notes: what the user should know, as sentences.
+        parting: how it was made. With EACH_BLOCK everyone is to learn from in the end, and :func:`folds` are measured.
     """
 
     train: tuple[int, ...]
     held_out: tuple[int, ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+    parting: Parting = Parting.BLOCKS
 
     @property
     def forbidden(self) -> BaseGeometry:
@@ -58,6 +66,9 @@ class Split:
 
     def in_words(self) -> str:
         """Describe it for the adapter's card."""
+        if self.parting is Parting.EACH_BLOCK:
+            count = min(MOST_FOLDS, len(self.blocks))
+            return f"{len(self.blocks)} blocks of ground in {count} parts, each held out once; then all objects learnt"
         held = sum(block.held_out for block in self.blocks)
         if not held:
             return "no hold-out"
@@ -67,8 +78,21 @@ class Split:
         )
 
 
+def parting_of(dataset: Dataset, share: float) -> Parting:
+    """Say how the objects are to be parted.
+
+    Args:
+        dataset: the ground.
+        share: of the objects to hold out; 0 for none.
+    """
+    features = _features(dataset)
+    if share <= 0 or features < FEWEST or len(_blocks(dataset)[0]) < 2:
+        return Parting.NONE
+    return Parting.EACH_BLOCK if round(share * features) < LEAST_HELD else Parting.BLOCKS
+
+
 def split(dataset: Dataset, share: float, seed: int) -> Split:
-    """Hold out blocks of ground with about a share of the objects.
+    """Hold out blocks of ground with about a share of the objects; with few objects none, see :func:`folds`.
 
     Blocks are as large as a crop if that leaves five with objects in them, else smaller. One polygon on several rasters
     is always on one side; the parts of a multipolygon are objects of their own.
@@ -79,26 +103,50 @@ def split(dataset: Dataset, share: float, seed: int) -> Split:
         seed: of the draw.
     """
     everyone = tuple(range(len(dataset.objects)))
-    features = len({(item.row, item.part) for item in dataset.objects})
     blocks, small = _blocks(dataset)
-    if share <= 0:
-        return Split(everyone, (), blocks, ("Nothing is held out, so it is not known whether the adapter is better.",))
-    if features < FEWEST or len(blocks) < 2:
-        why = _only(features) if features < FEWEST else "All objects lie in one place"
-        text = f"{why}: too few to hold some out, so it is not known whether the adapter is better. Draw more."
-        return Split(everyone, (), blocks, (text,))
+    close = ("The objects lie close together: those held out may show in pictures of the others.",) if small else ()
+    parting = parting_of(dataset, share)
+    if parting is Parting.NONE:
+        return Split(everyone, (), blocks, (_unmeasured(dataset, share),), parting)
+    if parting is Parting.EACH_BLOCK:
+        text = (
+            "There are too few objects to keep some of them away from the adapter. It was measured by others instead, "
+            "each of which learnt without a part of the ground; the adapter itself has learnt from all objects."
+        )
+        return Split(everyone, (), blocks, (text, *close), parting)
     chosen = _draw(blocks, len(everyone), share, _labels(dataset), np.random.default_rng(seed))
-    notes = ("The objects lie close together: those held out may show in pictures of the others.",) if small else ()
-    return replace(_parted(dataset, blocks, chosen), notes=notes)
+    return replace(_parted(dataset, blocks, chosen), notes=close)
 
 
-def leave_one_out(dataset: Dataset) -> Iterator[Split]:
-    """Hold out each block of ground in turn: with few objects, the mean over all of these says more than one split."""
+def folds(dataset: Dataset, seed: int) -> tuple[Split, ...]:
+    """Hold out every block of ground once, in at most five groups of blocks with about as many objects each.
+
+    Args:
+        dataset: the ground.
+        seed: of the order among blocks with as many objects.
+    """
     blocks, _ = _blocks(dataset)
-    if len(blocks) < 2:
-        return
-    for number in range(len(blocks)):
-        yield _parted(dataset, blocks, {number})
+    mixed = np.random.default_rng(seed).permutation(len(blocks)).tolist()
+    groups: list[set[int]] = [set() for _ in range(min(MOST_FOLDS, len(blocks)))]
+    sizes = [0] * len(groups)
+    for number in sorted(mixed, key=lambda place: -len(blocks[place].objects)):
+        least = sizes.index(min(sizes))
+        groups[least].add(number)
+        sizes[least] += len(blocks[number].objects)
+    parted = [_parted(dataset, blocks, group) for group in groups]
+    return tuple(one for one in parted if one.train and one.held_out)
+
+
+def _features(dataset: Dataset) -> int:
+    return len({(item.row, item.part) for item in dataset.objects})
+
+
+def _unmeasured(dataset: Dataset, share: float) -> str:
+    if share <= 0:
+        return "Nothing is held out, so it is not known whether the adapter is better."
+    features = _features(dataset)
+    why = _only(features) if features < FEWEST else "All objects lie in one place"
+    return f"{why}: too few to hold some out, so it is not known whether the adapter is better. Draw more."
 
 
 def _parted(dataset: Dataset, blocks: Sequence[Block], chosen: set[int]) -> Split:

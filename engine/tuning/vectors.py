@@ -47,11 +47,15 @@ class Shapes:
         items: the usable polygons, those with several parts taken apart.
         classes: names, in alphabetic order.
         notes: what was repaired or left out, as sentences.
+        repaired: numbers of features that were invalid, from 1, and
+        dropped: of those that are no polygons.
     """
 
     items: tuple[Shape, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    repaired: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
 
 
 def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
@@ -86,7 +90,8 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
         notes.append(f"{len(repaired)} invalid polygons were repaired ({_some(repaired)}).")
     if dropped:
         notes.append(f"{len(dropped)} features are no polygons, or empty, and were left out ({_some(dropped)}).")
-    return Shapes(tuple(items), tuple(sorted({item.label for item in items})), tuple(notes))
+    classes = tuple(sorted({item.label for item in items}))
+    return Shapes(tuple(items), classes, tuple(notes), tuple(repaired), tuple(dropped))
 
 
 def read_extent(path: Path, crs_wkt: str) -> BaseGeometry:

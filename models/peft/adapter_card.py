@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +27,7 @@ from .plain import record_from, to_plain
 __all__ = [
     "FORMAT",
     "SCHEMA",
+    "USER_NOTE",
     "AdapterCard",
     "BandRecord",
     "BaseRecord",
@@ -37,6 +38,7 @@ __all__ = [
     "MetricRecord",
     "SecondRecord",
     "TrainingRecord",
+    "described",
     "fit_warnings",
     "read_card",
     "read_header",
@@ -48,6 +50,9 @@ SCHEMA = 1
 
 FARTHEST_GSD = 2.0
 """A ground resolution that is this many times off the training's is warned of."""
+
+USER_NOTE = "Note: "
+"""What the note that the user wrote begins with; the others are SamTune's own."""
 
 _MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 
@@ -104,6 +109,18 @@ class AdapterCard:
             return record_from(cls, values)
         except (ValueError, TypeError, RecursionError) as error:
             raise TuningError("The adapter's card cannot be read: the file is damaged.", repr(error)) from error
+
+
+def described(card: AdapterCard, name: str, notes: str) -> AdapterCard:
+    """Return a card with another name and another note of the user.
+
+    Args:
+        card: as it is; SamTune's own notes stay.
+        name: for lists.
+        notes: of the user; empty for none.
+    """
+    own = tuple(note for note in card.notes if not note.startswith(USER_NOTE))
+    return replace(card, name=name, notes=(*own, *((USER_NOTE + notes,) if notes else ())))
 
 
 def _check_schema(values: object) -> None:

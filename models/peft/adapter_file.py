@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from ..errors import TuningError
 from ..sam_modules import Sam
 from .adapter import Adapter
 from .adapter_card import FORMAT, AdapterCard, fit_warnings, read_card, read_header
-from .atomic_file import write_tensors
+from .atomic_file import write_file, write_tensors
 from .contract import Scope
 from .registry import config_from_json
 
@@ -30,10 +32,13 @@ __all__ = [
     "fit_warnings",
     "load_adapter",
     "read_card",
+    "rewrite_card",
     "save_adapter",
 ]
 
 _MOST_NAMED = 4
+_ALIGNED = 8
+"""Bytes; tensors begin at a multiple of it."""
 
 _Settings = Iterable[Mapping[str, JsonValue]]
 
@@ -57,6 +62,34 @@ def save_adapter(path: Path, adapter: Adapter, card: AdapterCard) -> AdapterCard
     header = {"format": FORMAT, "card": written.to_json(), "sha256": _digest(written.parts, tensors)}
     write_tensors(path, tensors, header)
     return written
+
+
+def rewrite_card(source: Path, target: Path, card: AdapterCard) -> None:
+    """Write a file anew with another card and the same tensors, byte for byte, in one step.
+
+    Args:
+        source: an adapter's file.
+        target: of the new one; the source itself, or one that is there, is replaced.
+        card: with the parts of the source's.
+
+    Raises:
+        TuningError: the source is missing, or no adapter.
+        OutputError: the target cannot be written.
+    """
+    facts = read_header(source) | {"card": card.to_json()}
+    with source.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = facts
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNED)
+
+        def write(unfinished: Path) -> None:
+            with unfinished.open("wb") as output:
+                output.write(struct.pack("<Q", len(text)) + text)
+                shutil.copyfileobj(stream, output)
+
+        write_file(target, write)
 
 
 @torch.inference_mode(mode=False)

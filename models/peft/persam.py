@@ -10,7 +10,7 @@ thirds too, but as long as both are exactly that, the answer is SAM's own; the g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -136,6 +136,7 @@ def fit_mask_mix(
     bumps: bool,
     steps: int = 1000,
     rate: float = 1e-3,
+    each: Callable[[int, float], None] | None = None,
 ) -> MixFit:
     """Learn the weights: AdamW, cosine schedule, dice plus focal loss. The masks are decoded once, before.
 
@@ -146,6 +147,7 @@ def fit_mask_mix(
         bumps: clicks are drawn into the mask prompt too, as ``tiny`` wants it (the card's ``click_bumps``).
         steps: of training. With the rate they bound how far the weights get from thirds, about rate * steps / 2.
         rate: learning rate at the start.
+        each: called with the number of every step done, and its loss; may raise to stop.
 
     Returns:
         What it was good for: worth keeping only where the IoU rose, on other objects best.
@@ -160,11 +162,14 @@ def fit_mask_mix(
     masks, own, targets = _answers(sam, examples, bumps=bumps)
     optimiser = torch.optim.AdamW([part.shift], lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
+    for step in range(steps):
         optimiser.zero_grad()
-        torch.autograd.backward(_loss(part.mix(masks), targets))
+        loss = _loss(part.mix(masks), targets)
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
+        if each is not None:
+            each(step + 1, float(loss.detach()))
     with torch.no_grad():
         mixed = part.mix(masks)
         return MixFit(

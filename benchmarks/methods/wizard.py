@@ -1,0 +1,200 @@
+"""From ten polygons to an adapter, on a processor: ``python benchmarks/wizard.py``.
+
+The whole chain as the wizard's engine side does it, with ``tiny`` and two threads: read the polygons, hold every block
+of ground out once, train, measure, check on other imagery, write the adapter and its report. Then base and adapter are
+measured once more on the polygons that took no part at all, as ``samtune adapter compare`` does: that gain is the one
+in the table. The rungs are those of the ladder, with their own schedules.
+
+Without ``--data`` the set is the Landsat scene that ships with SamTune. With it, a folder as for benchmarks/methods.py:
+Landsat 7 with its 34 class polygons, and the three commonest classes of NWPU VHR-10, each laid out as a mosaic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely.geometry
+import torch
+from samtune.engine.adapter_compare import Comparing
+from samtune.engine.adapters import AdapterService
+from samtune.engine.area_messages import CompareParams
+from samtune.engine.messages import RasterSpec
+from samtune.engine.model_service import ModelService
+from samtune.engine.progress import NullProgress
+from samtune.engine.tune_ladder import DECODER, INSTANT, Situation, rungs
+from samtune.engine.tune_messages import LabelSource
+from samtune.engine.tuning.run import tune
+from samtune.engine.tuning.settings import TuneSettings
+
+from .data import Scene, nwpu_scenes
+from .polygons import Polygons, read, sample, service
+
+OBJECTS = 10
+THREADS = 2
+MOST = 20
+"""Polygons measured in the end."""
+
+AIM_GAIN = 0.10
+AIM_SECONDS = {DECODER: 300.0, INSTANT: 20.0}
+WEAK = 0.5
+"""IoU of the base after one click below which it is called weak."""
+
+CELL = 256
+SCENES = 40
+LANDSAT = "methods/landsat7_nc_multispectral"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one run gave.
+
+    Attributes:
+        before: IoU after one click of the base, on polygons that took no part.
+        after: of the adapter.
+        verdict: of the run's own hold-out.
+        seconds: from the polygons to the report.
+    """
+
+    before: float
+    after: float
+    verdict: str
+    seconds: float
+
+
+def sets(data: Path | None, folder: Path) -> Iterator[Polygons]:
+    """Yield the sets of polygons, each with at least as many again as are learnt from where that can be had."""
+    whole = sample()
+    yield whole.only([n for n, kind in enumerate(whole.kinds) if kind == "built"])
+    yield whole
+    if data is None:
+        return
+    if (data / LANDSAT).is_dir():
+        root = data / LANDSAT
+        raster, labels = root / "landsat_multiband.tif", root / "landsat96_polygons.shp"
+        yield read("landsat7_nc", raster, labels, "label", (3, 2, 1))
+    if (data / "pool/nwpu").is_dir():
+        yield from _mosaics(data, folder)
+
+
+def _mosaics(data: Path, folder: Path) -> Iterator[Polygons]:
+    """Yield the commonest classes of NWPU VHR-10: crops laid side by side, the objects whole ones only."""
+    scenes = nwpu_scenes(data)
+    names = sorted({scene.name for scene in scenes}, key=lambda name: -sum(s.name == name for s in scenes))
+    for name in names[:3]:
+        yield _mosaic([scene for scene in scenes if scene.name == name][:SCENES], name, folder)
+
+
+def _mosaic(scenes: list[Scene], name: str, folder: Path) -> Polygons:
+    columns = int(np.ceil(np.sqrt(len(scenes))))
+    side = CELL * columns
+    picture = np.zeros((3, side, side), np.uint8)
+    shapes = []
+    for number, scene in enumerate(scenes):
+        top, left = (CELL * place for place in divmod(number, columns))
+        picture[:, top : top + CELL, left : left + CELL] = scene.image.transpose(2, 0, 1)
+        for mask in scene.masks[:1]:
+            found = rasterio.features.shapes(mask.astype(np.uint8), mask)
+            largest = max((shapely.geometry.shape(shape) for shape, _ in found), key=lambda shape: shape.area)
+            shapes.append(shapely.transform(largest, lambda xy, x=left, y=top: (xy + np.array([x, y])) * [1.0, -1.0]))
+    path = folder / f"{name.replace(' ', '_')}.tif"
+    grid = rasterio.transform.Affine(1, 0, 0, 0, -1, 0)
+    with rasterio.open(path, "w", "GTiff", side, side, 3, "EPSG:32633", grid, "uint8") as dataset:
+        dataset.write(picture)
+        crs = dataset.crs.to_wkt()
+    return Polygons(f"nwpu {name}", path, (1, 2, 3), tuple(shapes), (name,) * len(shapes), crs)
+
+
+def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelService, *, quick: bool) -> Figure:
+    """Tune on ten polygons, measure on the others."""
+    order = np.random.default_rng([seed, 3]).permutation(len(found.shapes)).tolist()
+    learnt, rest = found.only(sorted(order[:OBJECTS])), found.only(sorted(order[OBJECTS:]))
+    chosen = next(one for one in rungs(Situation(OBJECTS)) if one.name == rung)
+    schedule = chosen.schedule if not quick else type(chosen.schedule)(**{**vars(chosen.schedule), "steps": 2})
+    settings = TuneSettings(
+        rasters=(found.raster,),
+        labels=learnt.write(folder / "learnt.gpkg"),
+        output=folder / "adapter.safetensors",
+        methods=chosen.methods,
+        rgb=found.bands,
+        schedule=schedule,
+        seed=seed,
+    )
+    began = time.monotonic()
+    result = tune(settings, models, NullProgress())
+    seconds = time.monotonic() - began
+    kept = rest.write(folder / "rest.gpkg")
+    params = CompareParams(
+        RasterSpec(str(found.raster), found.bands),
+        settings.model,
+        "",
+        str(settings.output),
+        LabelSource(str(kept.path), class_field=kept.class_field),
+        most=4 if quick else MOST,
+        pictures=0,
+    )
+    compared = Comparing(models, AdapterService()).compare(params, NullProgress())
+    row = next(row for row in compared.figures if row.name == "iou_1_click" and not row.group)
+    return Figure(row.before, row.after, result.verdict.value, seconds)
+
+
+def _named(found: Polygons) -> str:
+    kinds = sorted(set(found.kinds))
+    return f"{found.name}, {kinds[0] if len(kinds) == 1 else f'{len(kinds)} classes'}"
+
+
+def rows_of(found: Polygons, rung: str, figures: list[Figure], report: ModuleType) -> list[object]:
+    """Return the lines of a set and a rung."""
+    before = statistics.fmean(figure.before for figure in figures)
+    gains = [figure.after - figure.before for figure in figures]
+    name = f"{_named(found)}, {rung}"
+    verdicts = ", ".join(figure.verdict for figure in figures)
+    gain = ", ".join(f"{value:+.3f}" for value in gains)
+    aim = f">= {AIM_GAIN}" if before < WEAK and rung == DECODER else ""
+    seconds = max(figure.seconds for figure in figures)
+    return [
+        report.Row(f"{name}: gain after 1 click", statistics.fmean(gains), "IoU", aim, f"base {before:.3f}; {gain}"),
+        report.Row(f"{name}: time", seconds, "s", f"<= {AIM_SECONDS[rung]:g}", f"own verdicts: {verdicts}"),
+    ]
+
+
+def measure(args: argparse.Namespace, report: ModuleType) -> None:
+    """Run everything and print the table.
+
+    Args:
+        args: ``quick``, ``json``, ``seeds`` and ``data``.
+        report: the module of tables.
+    """
+    torch.set_num_threads(THREADS)
+    models = service(THREADS)
+    seeds = range(1 if args.quick else args.seeds)
+    rows: list[object] = []
+    hashes: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for found in sets(args.data, Path(place)):
+            hashes[_named(found)] = f"SHA-256 {found.digest()}, {len(found.shapes)} polygons"
+            for rung in (DECODER, INSTANT):
+                figures = []
+                for seed in seeds:
+                    with tempfile.TemporaryDirectory() as name:
+                        figures.append(run(found, rung, seed, Path(name), models, quick=args.quick))
+                    print(f"  {_named(found)}, {rung}, seed {seed}: {figures[-1]}", flush=True)
+                rows += rows_of(found, rung, figures, report)
+    report.publish(
+        f"Ten polygons, {THREADS} threads: IoU after one click on polygons that took no part, and seconds in all",
+        rows,
+        args.json,
+        command="python benchmarks/wizard.py" + (" --data DATA" if args.data else ""),
+        data=hashes,
+        seeds=f"0 to {len(seeds) - 1}",
+        torch=torch.__version__,
+    )
