@@ -1,9 +1,10 @@
 """Go through the fine-tune wizard in a real QGIS with the real engine, and take a picture of every page.
 
-    tests/qgis/run_in_qgis.py --code docs/demo/teach.py -- FOLDER [SETTINGS]
+    tests/qgis/run_in_qgis.py --timeout 1800 --code docs/demo/teach.py -- FOLDER [SETTING ...]
 
 The labelled polygons of the Landsat sample teach `tiny` to outline them with clicks. Pictures and a summary go into
-FOLDER. SETTINGS are those of the expert panel, for instance "schedule.batch=1 schedule.prompts=2".
+FOLDER. Settings are typed into the expert panel: `steps=60`, `methods=decoder`, and what its line of settings takes,
+for instance `schedule.batch=1 schedule.prompts=2`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ sys.path.insert(0, str(ROOT / "docs" / "demo"))
 from driving import settle, wait_for  # noqa: E402 - beside this file, found by now
 
 LEARN, TASK, HOW, TRAINING, BETTER, KEEP = range(6)
-PATIENCE = 500.0
+PATIENCE = 1200.0
 
 
 class Lesson:
     """The wizard's pages, in order."""
 
-    def __init__(self, out: Path, settings: str) -> None:
+    def __init__(self, out: Path, settings: list[str]) -> None:
         """Keep where pictures go, and what to type into the expert panel."""
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.settings = out, settings
@@ -98,14 +99,19 @@ class Lesson:
         wait_for(lambda: not self.teaching.controller.preparer.planning, PATIENCE, "the estimate", self.why)
         self.seconds["estimate"] = time.monotonic() - began
         self.picture("03-how")
-        if self.settings:
-            expert = self.wizard.how.expert
-            expert.setCollapsed(False)
-            settle(200)
-            QTest.keyClicks(expert.options_edit, self.settings)
-            QTest.keyClick(expert.options_edit, Qt.Key.Key_Return)
-            wait_for(lambda: not self.teaching.controller.preparer.planning, PATIENCE, "the estimate", self.why)
-            self.picture("03-expert")
+        expert = self.wizard.how.expert
+        expert.setCollapsed(False)
+        settle(200)
+        fields = {"steps": expert.steps_spin.lineEdit(), "methods": expert.methods_edit}
+        for field in dict.fromkeys(fields.get(text.partition("=")[0], expert.options_edit) for text in self.settings):
+            texts = [t for t in self.settings if fields.get(t.partition("=")[0], expert.options_edit) is field]
+            field.setFocus()
+            field.selectAll()
+            QTest.keyClicks(field, " ".join(texts) if field is expert.options_edit else texts[0].partition("=")[2])
+            QTest.keyClick(field, Qt.Key.Key_Return)
+            settle(50)
+        wait_for(lambda: not self.teaching.controller.preparer.planning, PATIENCE, "the estimate", self.why)
+        self.picture("03-expert")
         wait_for(self.wizard.how.isComplete, 5, "a run that can be started", self.why)
 
     def train(self) -> None:
@@ -161,6 +167,7 @@ class Lesson:
 
     def picture(self, name: str, widget: QWidget | None = None) -> None:
         """Save a picture of the wizard, or of another window."""
+        settle(300)  # for layouts
         (widget or self.wizard).grab().save(str(self.out / f"{name}.png"))
         self.images.append(name)
 
@@ -183,7 +190,7 @@ def main() -> int:
     Returns:
         The exit status.
     """
-    lesson = Lesson(Path(sys.argv[1]), " ".join(sys.argv[2:]))
+    lesson = Lesson(Path(sys.argv[1]), sys.argv[2:])
     problem = ""
     try:
         lesson.run()

@@ -73,9 +73,13 @@ class CurveChart(QWidget):
         painter.setPen(text)
         painter.drawText(QPointF(4, metrics.ascent() + 1), self.title)
         values = [value for curve in self.curves for _step, value in curve.points if math.isfinite(value)]
+        if not values:
+            painter.drawText(area, Qt.AlignmentFlag.AlignCenter, self.tr("nothing yet"))
+            painter.end()
+            return
         low, high, ticks = nice_range(values)
         self._draw_axes(painter, area, low, high, ticks)
-        if self._marker and values:
+        if self._marker:
             painter.setPen(QPen(HELD_OUT, 1, Qt.PenStyle.DashLine))
             x = area.left() + area.width() * self._marker / self._steps
             painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
@@ -121,8 +125,12 @@ class CurveChart(QWidget):
 
 
 def nice_range(values: Sequence[float]) -> tuple[float, float, int]:
-    """Return the ends of the upright axis, at round numbers about the values, and how many steps it is parted into."""
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    """Return the ends of the upright axis, at round numbers about the values, and how many steps it is parted into.
+
+    Args:
+        values: at least one.
+    """
+    low, high = min(values), max(values)
     span = (high - low) or 0.1 * abs(high) or 1.0
     rough = span / TICKS
     power = 10.0 ** math.floor(math.log10(rough))

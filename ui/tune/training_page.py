@@ -62,7 +62,7 @@ class TrainingPage(QWizardPage):
         self.loss_chart = CurveChart(self.tr("How wrong it still is (loss): falling is good"), self)
         self.value_chart = CurveChart(self.tr("Held-out objects (0 to 1): rising is good"), self)
         self.pictures = PictureStrip(PICTURE_SIDE, self)
-        self.pictures_label = QLabel(self.tr("What it makes of ground that it did not learn from:"), self)
+        self.pictures_label = QLabel(self)
         self.progress = QProgressBar(self)
         self.state_label = QLabel(self)
         self.state_label.setWordWrap(True)
@@ -136,7 +136,11 @@ class TrainingPage(QWizardPage):
         held_out = tuple((float(point.step), point.figures[VALUE]) for point in _valued(runner.held_out))
         self.value_chart.show_curves([Curve(held_out, HELD_OUT, marked=True)], steps, watch.best_step)
         self.pictures.show_pictures(watch.pictures)
-        self.pictures_label.setVisible(bool(watch.pictures))
+        self.pictures_label.setText(
+            self.tr("What it makes of ground that it did not learn from:")
+            if watch.pictures
+            else self.tr("Two of the held-out objects will be shown here, as soon as there is something to see.")
+        )
         counted = watch.steps > 0 and watch.state is not RunState.PREPARING
         self.progress.setRange(0, watch.steps if counted else int(not runner.active))
         self.progress.setValue(watch.step if counted else 0)
