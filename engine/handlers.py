@@ -29,6 +29,7 @@ from .messages import (
 )
 from .progress import Progress
 from .server import Handler, Handlers
+from .tune_messages import ControlParams, InspectParams, PlanParams, TuneRunParams, WatchParams
 from .tune_messages import DescribeAdapterParams, KeepAdapterParams
 
 ParamsT = TypeVar("ParamsT")
@@ -63,6 +64,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .paths import chosen, default_folders
     from .segmenter import Segmenter
     from .store import open_store
+    from .tune_service import TuneService
 
     progress.check()
     progress.report(0.9, "Choosing the device")
@@ -77,6 +79,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
     adapters = AdapterRequests(models, loaded, segmenter.open)
+    tuning = TuneService(models)
     comparing = Comparing(models, loaded)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
@@ -106,6 +109,11 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.TUNE_INSPECT: _typed(InspectParams, tuning.inspect),
+        Method.TUNE_PLAN: _typed(PlanParams, tuning.plan),
+        Method.TUNE_RUN: _typed(TuneRunParams, tuning.run),
+        Method.TUNE_WATCH: _typed(WatchParams, tuning.watch),
+        Method.TUNE_CONTROL: _typed(ControlParams, tuning.control),
         Method.KEEP_ADAPTER: _typed(KeepAdapterParams, adapters.keep),
         Method.DESCRIBE_ADAPTER: _typed(DescribeAdapterParams, adapters.describe),
         Method.COMPARE_ADAPTERS: _typed(CompareParams, comparing.compare),

@@ -76,6 +76,8 @@ class Live:
         """A training begins, or goes on: see :class:`.tuning.observe.Observer`."""
         with self._lock:
             self._state = RunState.RUNNING
+            if self._wish is Wish.FINISH and training.number > 1:
+                self._wish = Wish.GO_ON  # it was the training before that was to end
             # Those before it have as many steps; those after it are taken to have.
             self._before = (training.number - 1) * max(training.steps, self._steps // training.of)
             self._steps = self._before + (training.of - training.number + 1) * training.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,18 +18,25 @@ from ...models.peft.contract import count
 from ..memory import resident_bytes
 from ..model_service import ModelService
 from ..progress import Progress
+from ..tune_messages import Parting
 from .distil_run import keeping
 from .embedding_cache import DEFAULT_BYTES
 from .encoding import Encoding, Laid
+from .folds import part_settings, without
 from .loop import CHECKED, Trainer
+from .mixing import fit, mixing_of
 from .prepare import Prepared, prepared
 from .result import Estimate
 from .settings import Task, TuneSettings
-from .symmetry import COUNT
+from .split import folds
 
 _TIMED = 3
+_MIXED = 8
 _POLL = 0.005
 _UNITS = 3
+_FILE_BYTES = 16_384
+"""Of an adapter's file besides its tensors: the card."""
+
 _GROWTH = 1.6
 """On the processor every number of objects and prompts leaves behind pieces of memory of its own: measured 1.3 to 1.8
 times what the first steps take."""
@@ -114,8 +122,8 @@ def _timed(ready: Prepared, check: Callable[[], None]) -> _Timed:
     with TemporaryDirectory() as folder:
         added = keeping(ready, check)
         trainer = Trainer(settings, tuned, ready.adapter, ready.objective, None, Path(folder), "", added=added)
-        seconds = []
-        for _ in range(_TIMED):
+        seconds = _mixing_times(ready, tuned, check) if mixing_of(ready.adapter) and added is None else []
+        for _ in range(0 if seconds else _TIMED):
             check()
             if tuned.frozen and not tuned.collect:
                 _encode_ahead(trainer, tuned, ready, check)
@@ -125,6 +133,19 @@ def _timed(ready: Prepared, check: Callable[[], None]) -> _Timed:
             trainer.state.step += 1
     # The first step pays for what happens once; its share is small in a real run.
     return _Timed(encode, float(np.median(seconds[1:])), unit, tuple(trainer.notes))
+
+
+def _mixing_times(ready: Prepared, tuned: Encoding, check: Callable[[], None]) -> list[float]:
+    """Return how long a few steps of mixing masks take."""
+    settings = dataclasses.replace(ready.settings, schedule=dataclasses.replace(ready.settings.schedule, steps=_MIXED))
+    times: list[float] = []
+
+    def each(_step: int, _loss: float) -> None:
+        times.append(time.monotonic())
+        check()
+
+    fit(settings, tuned, ready.adapter, ready.objective, check, each)
+    return np.diff(times).tolist()
 
 
 def _encoding_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> float:
@@ -138,11 +159,14 @@ def _encoding_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -
 
 
 def _unit_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> float:
-    if ready.examiner is None:
+    examiner = ready.examiner
+    if _parts(ready):
+        examiner = without(ready, folds(ready.dataset, ready.settings.seed)[0]).examiner
+    if examiner is None:
         return 0.0
-    ready.examiner.examine(base, check, 1)
+    examiner.examine(base, check, 1)
     begun = time.monotonic()
-    exam = ready.examiner.examine(base, check, _UNITS)
+    exam = examiner.examine(base, check, _UNITS)
     return (time.monotonic() - begun) / max(exam.units, 1)
 
 
@@ -154,14 +178,12 @@ def _encode_ahead(trainer: Trainer, tuned: Encoding, ready: Prepared, check: Cal
 def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Estimate:
     schedule = ready.settings.schedule
     prompted = ready.settings.task is Task.PROMPTABLE
-    ways = COUNT * len(ready.train.items)
-    draws = schedule.steps * schedule.batch
+    # Mixing sees every crop once, as it lies.
+    ways = (1 if mixing_of(ready.adapter) else schedule.ways) * len(ready.train.items)
+    trainings = 1 + _parts(ready)
+    draws = trainings * schedule.steps * schedule.batch
     # Crops are drawn with their lay by chance, so some come twice: that many different ones are encoded.
     crops = ways * (1 - (1 - 1 / ways) ** draws) if prompted and not ready.adapter.tunes_encoder else 0.0
-    units = 0
-    if ready.held_out is not None:
-        whole = len(ready.parted.held_out) if prompted else len(ready.held_out.items)
-        units = (2 if prompted else 1) * whole + schedule.checks * min(whole, CHECKED)
     size = 2 * 256 * (ready.dataset.size // 16) ** 2
     disk = max(0, round(crops) * size - DEFAULT_BYTES)
     kept = sum(samples.most_kept() for samples in (ready.train, ready.held_out) if samples is not None)
@@ -169,7 +191,7 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
     # What is kept lies in the machine's memory; of a GPU's the step alone is told.
     memory = peak if ready.model.device.type == "cuda" else peak + on_host
     return Estimate(
-        seconds=reading + crops * timed.encode + schedule.steps * timed.step + units * timed.unit,
+        seconds=reading + crops * timed.encode + trainings * schedule.steps * timed.step + _units(ready) * timed.unit,
         per_step=timed.step,
         preparing=reading,
         memory=memory,
@@ -177,7 +199,27 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
         disk=disk,
         trainable=count(value for _, value in ready.adapter.trainable_parameters()),
         notes=(*ready.notes, *timed.notes),
+        file_bytes=_FILE_BYTES + sum(value.nbytes for value in ready.adapter.state_dict().values()),
     )
+
+
+def _parts(ready: Prepared) -> int:
+    """Return how many trainings there are besides the last one, each without a part of the ground."""
+    each = ready.parted.parting is Parting.EACH_BLOCK
+    return len(folds(ready.dataset, ready.settings.seed)) if each else 0
+
+
+def _units(ready: Prepared) -> int:
+    """Return how often an object (or a crop, for maps) is measured."""
+    prompted = ready.settings.task is Task.PROMPTABLE
+    by_base = 1 if prompted else 0  # which draws no maps
+    if _parts(ready):
+        whole = len(ready.dataset.objects) if prompted else len(ready.train.items)
+        return (by_base + part_settings(ready.settings).schedule.checks) * whole
+    if ready.held_out is None:
+        return 0
+    whole = len(ready.parted.held_out) if prompted else len(ready.held_out.items)
+    return (by_base + 1) * whole + ready.settings.schedule.checks * min(whole, CHECKED)
 
 
 def available_bytes(device: torch.device) -> int:

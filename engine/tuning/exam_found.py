@@ -147,7 +147,7 @@ class FoundExaminer(Examiner):
         given = encoding.see(self._samples, [Laid(self._samples.items[place])], check)
         if encoding.adapter is None:
             return []
-        with torch.no_grad(), encoding.encoded(given) as features:
+        with torch.no_grad(), encoding.encoded(given, check) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, Instances):
                 raise TuningError("The adapter has no head that finds objects.")

@@ -144,7 +144,7 @@ class ClassExaminer(Examiner):
         given = encoding.see(self._samples, [Laid(item)], check)
         if encoding.adapter is None:
             raise TuningError("There is no adapter to measure.")
-        with torch.no_grad(), encoding.encoded(given) as features:
+        with torch.no_grad(), encoding.encoded(given, check) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, SemanticHead):
                 raise TuningError("The adapter has no head for class maps.")

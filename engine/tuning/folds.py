@@ -80,7 +80,7 @@ def hold_each_out(ready: Prepared, learn: Learn, progress: Progress, go_on: Call
     for number, sides in enumerate(parts, start=1):
         if looks and not go_on():
             break
-        ground = _without(ready, sides)
+        ground = without(ready, sides)
         if ground.examiner is None:
             continue
         folder = ready.settings.work_folder / f"part-{number}"
@@ -101,8 +101,13 @@ def part_settings(settings: TuneSettings) -> TuneSettings:
     return replace(settings, schedule=schedule)
 
 
-def _without(ready: Prepared, sides: Split) -> Prepared:
-    """Return the run as it is when one part of the ground is held out, with an adapter of its own."""
+def without(ready: Prepared, sides: Split) -> Prepared:
+    """Return the run as it is when one part of the ground is held out, with an adapter of its own.
+
+    Args:
+        ready: the run.
+        sides: one of :func:`.split.folds`.
+    """
     settings = part_settings(ready.settings)
     torch.manual_seed(settings.seed)
     adapter = Adapter(ready.model.network, ready.adapter.configs)

@@ -127,7 +127,8 @@ def _histogram(extents: Sequence[float]) -> tuple[SizeBin, ...]:
     places = [int(np.floor(np.log2(max(extent, 1.0)))) for extent in extents]
     counts = Counter(places)
     return tuple(
-        SizeBin(float(2**place), float(2 ** (place + 1)), counts[place]) for place in range(min(places), max(places) + 1)
+        SizeBin(float(2**place), float(2 ** (place + 1)), counts[place])
+        for place in range(min(places), max(places) + 1)
     )
 
 
@@ -180,9 +181,7 @@ def crop_picture(samples: Samples, item: CropSample, side: int, check: Callable[
         check: called between reads; may raise to stop.
     """
     labels = samples.labels(item, check)
-    outlines = [
-        Outlined(mask, colour_of(int(place))) for mask, place in zip(labels.masks, labels.labels, strict=True)
-    ]
+    outlines = [Outlined(mask, colour_of(int(place))) for mask, place in zip(labels.masks, labels.labels, strict=True)]
     names = Counter(samples.dataset.classes[int(place)] for place in labels.labels)
     title = ", ".join(f"{count} {name}" if count > 1 else name for name, count in names.items())
     image = samples.inputs(item, check).image

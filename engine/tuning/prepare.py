@@ -123,6 +123,7 @@ def prepared(
             torch.manual_seed(settings.seed)
             adapter = Adapter(model.network, configs)
             ready = assembled(settings, model, dataset, sides, adapter, cache, reader)
+            ready.train.refuse_nothing(progress.check)
             ready.notes.extend(idle)
             yield ready
         finally:

@@ -87,6 +87,7 @@ class Estimate:
         disk: bytes of temporary files.
         trainable: numbers that are trained.
         notes: what the user should know, as sentences.
+        file_bytes: size of the adapter's file.
     """
 
     seconds: float
@@ -97,3 +98,4 @@ class Estimate:
     disk: int
     trainable: int
     notes: tuple[str, ...] = ()
+    file_bytes: int = 0

@@ -16,7 +16,7 @@ from ...models.peft.contract import TuningError
 from ...models.peft.plain import to_plain
 from ..model_service import ModelService
 from ..progress import Progress
-from ..tune_messages import FigureRow, Parting, Picture
+from ..tune_messages import FigureRow, Parting, Picture, RunState
 from .cards import Outcome, card_of
 from .checkpoint import read_checkpoint
 from .dataset import Dataset
@@ -31,7 +31,9 @@ from .folds import Folded, hold_each_out
 from .gains import largest
 from .general import Generality, generality
 from .loop import CHECKPOINT, Trainer
+from .observe import Nobody, Observer, Wish
 from .prepare import Prepared, prepared
+from .preview import Preview
 from .records import write_end, write_start
 from .report import report_of, write_report
 from .result import TuneResult, Verdict
@@ -50,6 +52,7 @@ def tune(
     parted: Callable[[Dataset], Split] | None = None,
     group: Group | None = None,
     resume: bool = False,
+    observer: Observer | None = None,
 ) -> TuneResult:
     """Tune a model. Goes on from the run folder's checkpoint where settings and data are the same.
 
@@ -61,6 +64,7 @@ def tune(
         parted: parts the objects into those to learn from and those to measure on; None: by blocks of ground.
         group: the processes that train together; None: those that ``torchrun`` started, or this one alone.
         resume: refuse to begin anew in the place of an interrupted run of other settings or data.
+        observer: told what happens, and asked what the user wants; None for nobody.
 
     Raises:
         SamTuneError: the data cannot be used, the loss is no number any more, or the memory does not suffice.
@@ -74,7 +78,7 @@ def tune(
             _refuse_another(ready)
         if together.first:
             write_start(settings.work_folder, settings, ready.dataset, ready.parted)
-        return _Run(ready, together, added, progress).done()
+        return _Run(ready, together, added, progress, observer).done()
 
 
 class _Run:
@@ -86,8 +90,12 @@ class _Run:
         together: Group,
         added: Callable[[Prepared], ExtraLoss] | None,
         progress: Progress,
+        observer: Observer | None,
     ) -> None:
         self._ready, self._together, self._added, self._progress = ready, together, added, progress
+        self._observer: Observer = Nobody() if observer is None else observer
+        self._looked_on = observer is not None
+        self._trainings = 1
 
     def done(self) -> TuneResult:
         """Measure, train, measure, write."""
@@ -99,9 +107,10 @@ class _Run:
         before = self._measured(base, "Measuring the base")
         ready.adapter.attach(ready.model.network)
         tuned = Encoding(ready.model, ready.adapter, ready.cache, amp=settings.amp)
-        trainer = self._trainer(ready, tuned, settings.work_folder, ready.key())
+        trainer = self._trainer(ready, tuned, settings.work_folder, ready.key(), self._trainings)
         trainer.run(self._progress, None if folded is None or trainer.scheduled else folded.step)
         trainer.finish()
+        self._observer.entered(RunState.MEASURING)
         if self._together.first:
             remember(ready, self._progress.check)
         after = self._measured(tuned, "Measuring the adapter")
@@ -116,11 +125,12 @@ class _Run:
             raise TuningError("With so few objects several processes are of no use. Start the run without torchrun.")
 
         def learn(ground: Prepared, tuned: Encoding, folder: Path, number: int, of: int) -> Trainer:
-            return self._trainer(ground, tuned, folder, f"{self._ready.key()} {number} {of}")
+            self._trainings = of + 1
+            return self._trainer(ground, tuned, folder, f"{self._ready.key()} {number} {of}", number)
 
-        return hold_each_out(self._ready, learn, self._progress, lambda: True)
+        return hold_each_out(self._ready, learn, self._progress, lambda: self._observer.wish is not Wish.FINISH)
 
-    def _trainer(self, ready: Prepared, tuned: Encoding, folder: Path, key: str) -> Trainer:
+    def _trainer(self, ready: Prepared, tuned: Encoding, folder: Path, key: str, number: int) -> Trainer:
         return Trainer(
             ready.settings,
             tuned,
@@ -131,6 +141,11 @@ class _Run:
             key,
             self._together,
             keeping(ready, self._progress.check) if self._added is None else self._added(ready),
+            self._observer,
+            Preview(ready) if self._looked_on else None,
+            number,
+            self._trainings,
+            self._progress.check,
         )
 
     def _measured(self, encoding: Encoding, text: str) -> Exam | None:

@@ -125,6 +125,8 @@ class Samples:
             check()
             if self.inputs(item, check).valid.any():
                 return
+        if not self.items:
+            return  # which is said elsewhere
         raise TuningError(
             "The raster has no data where the labelled objects are. Choose another raster, or objects within its data."
         )
