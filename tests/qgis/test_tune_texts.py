@@ -39,7 +39,7 @@ def test_changes(row: FigureRow, change: str, gain: bool | None) -> None:
 
 
 def test_figures() -> None:
-    assert [figure_text(value) for value in (-1, 0, 0.5371, 1, 4.25)] == ["–", "0.000", "0.537", "1.000", "4.2"]
+    assert [figure_text(value) for value in (-1, 0, 0.5371, 1, 4.25)] == ["\u2013", "0.000", "0.537", "1.000", "4.2"]
 
 
 def test_counts() -> None:
@@ -57,7 +57,7 @@ def test_an_estimate_leaves_out_what_is_not_known() -> None:
         (), "d", "", "d", (), 40, "cpu", "Why.", 90.0, 1.0, 1 << 30, 2 << 30, 1 << 20, 0, 2048
     )  # fmt: skip
     assert dict(estimate_rows(full)) == {
-        "Device": "cpu – Why.",
+        "Device": "cpu \u2013 Why.",
         "Time": "about 2 min (40 steps)",
         "Memory": "1.0 GiB of 2.0 GiB free",
         "Disk, meanwhile": "1 MiB",
