@@ -242,8 +242,9 @@ class TunePreparer(QObject):
         self.planned.emit()
 
     def _send_plan(self) -> None:
+        """Ask for the ways that there are, which is answered at once; then for what the chosen one takes."""
         try:
-            params = PlanParams(self.params(), measure=True)
+            run = self.params()
         except SamTuneError as error:
             self._on_no_plan(error)
             return
@@ -252,7 +253,15 @@ class TunePreparer(QObject):
             self.plan, self.planning = cast("TunePlan", result), False
             self.planned.emit()
 
-        self._plan.send(Method.TUNE_PLAN, params, show, self._on_no_plan)
+        def measure(result: object) -> None:
+            self.plan = cast("TunePlan", result)
+            if self.plan.problem:
+                show(result)
+                return
+            self.planned.emit()
+            self._plan.send(Method.TUNE_PLAN, PlanParams(run), show, self._on_no_plan)
+
+        self._plan.send(Method.TUNE_PLAN, PlanParams(run, measure=False), measure, self._on_no_plan)
 
     def _on_no_plan(self, error: SamTuneError) -> None:
         self.plan, self.planning, self.plan_problem = None, False, error.user_text

@@ -65,7 +65,9 @@ class BetterPage(QWizardPage):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.header().setStretchLastSection(True)
-        self.strip_label = QLabel(self.tr("The largest gains and losses:"), self)
+        self.strip_label = QLabel(
+            self.tr("The largest gains and losses. White: what you drew; orange: before; blue: after."), self
+        )
         self.strip = PictureStrip(PICTURE_SIDE, self)
         self.anyway_check = QCheckBox(self.tr("Use it all the same"), self)
         self.report_button = QPushButton(self.tr("Open the full &report"), self)
@@ -156,7 +158,7 @@ class BetterPage(QWizardPage):
             for row in figures:
                 if row.group == group:
                     self.table.addTopLevelItem(_item(row))
-        lines = min(12, self.table.topLevelItemCount())
+        lines = min(9, self.table.topLevelItemCount())
         height = max(self.table.sizeHintForRow(0), self.fontMetrics().height() + 4)
         self.table.setFixedHeight(self.table.header().sizeHint().height() + lines * height + 6)
         self.table.setVisible(lines > 0)

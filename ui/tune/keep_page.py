@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from qgis.PyQt.QtWidgets import QFormLayout, QLabel, QLineEdit, QPlainTextEdit, QProgressBar, QWidget, QWizardPage
+from qgis.PyQt.QtWidgets import (
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+    QWizardPage,
+)
 
 from ...engine.tune_messages import TuneTask
 from ...plugin.tune_controller import TuneController
@@ -34,13 +43,14 @@ class KeepPage(QWizardPage):
         self.problem_label.setStyleSheet("color: #b00020; font-weight: bold;")
         self.busy = QProgressBar(self)
         self.busy.setRange(0, 0)
-        form = QFormLayout(self)
+        rows, form = QVBoxLayout(self), QFormLayout()
         form.addRow(self.tr("&Name"), self.name_edit)
         form.addRow("", self.taken_label)
         form.addRow(self.tr("N&otes"), self.notes_edit)
-        form.addRow("", self.use_label)
-        form.addRow("", self.problem_label)
-        form.addRow("", self.busy)
+        rows.addLayout(form)
+        for widget in (self.use_label, self.problem_label, self.busy):
+            rows.addWidget(widget)
+        rows.addStretch(1)
         self.name_edit.textChanged.connect(lambda _text: self.refresh())
         controller.keep_changed.connect(self.refresh)
         self.refresh()

@@ -47,16 +47,10 @@ class PictureStrip(QListWidget):
         self._shown = tuple(pictures)
         self.clear()
         for picture in self._shown:
-            item = QListWidgetItem(QIcon(_pixmap(picture, self._side)), _caption(picture))
+            item = QListWidgetItem(QIcon(_pixmap(picture, self._side)), picture.title)
             item.setToolTip(picture.title)
             item.setTextAlignment(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop)
             self.addItem(item)
-
-
-def _caption(picture: Picture) -> str:
-    if picture.before < 0 or picture.after < 0:
-        return picture.title
-    return f"{picture.title}\n{picture.before:.2f} → {picture.after:.2f}"
 
 
 def _pixmap(picture: Picture, side: int) -> QPixmap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtGui import QColor
 from qgis.PyQt.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -25,6 +26,10 @@ from .pictures import PictureStrip
 
 PICTURE_SIDE = 208
 VALUE = "value"
+SMOOTHING = 0.15
+"""Share of each new value in the smoothed curve."""
+
+FAINT = QColor(LOSS.red(), LOSS.green(), LOSS.blue(), 90)
 
 
 class TrainingPage(QWizardPage):
@@ -132,12 +137,12 @@ class TrainingPage(QWizardPage):
         runner, watch = self._runner, self._runner.watch
         steps = max(watch.steps, watch.step, 1)
         loss = tuple((float(point.step), point.figures["loss"]) for point in runner.training if "loss" in point.figures)
-        self.loss_chart.show_curves([Curve(loss, LOSS)], steps)
+        self.loss_chart.show_curves([Curve(loss, FAINT), Curve(_smoothed(loss), LOSS)], steps)
         held_out = tuple((float(point.step), point.figures[VALUE]) for point in _valued(runner.held_out))
         self.value_chart.show_curves([Curve(held_out, HELD_OUT, marked=True)], steps, watch.best_step)
         self.pictures.show_pictures(watch.pictures)
         self.pictures_label.setText(
-            self.tr("What it makes of ground that it did not learn from:")
+            self.tr("Held-out objects. White: what you drew; coloured: what it finds.")
             if watch.pictures
             else self.tr("Two of the held-out objects will be shown here, as soon as there is something to see.")
         )
@@ -205,3 +210,13 @@ class TrainingPage(QWizardPage):
 
 def _valued(points: tuple[CurvePoint, ...]) -> list[CurvePoint]:
     return [point for point in points if VALUE in point.figures]
+
+
+def _smoothed(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """Return a running mean: the loss of single steps goes up and down with the objects in them."""
+    smoothed, mean, weight = [], 0.0, 0.0
+    for step, value in points:
+        mean = (1 - SMOOTHING) * mean + SMOOTHING * value
+        weight = (1 - SMOOTHING) * weight + SMOOTHING
+        smoothed.append((step, mean / weight))
+    return tuple(smoothed)
