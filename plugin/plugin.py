@@ -27,6 +27,7 @@ ERROR_SECONDS = 30
 WARNING_SECONDS = 10
 DOCK_ACTION = "SamTuneDockAction"
 PROMPT_ACTION = "SamTunePromptAction"
+TEACH_ACTION = "SamTuneTeachAction"
 
 
 class SamTunePlugin(QObject):
@@ -44,6 +45,7 @@ class SamTunePlugin(QObject):
         self._settings: PluginSettings | None = None
         self._options: OptionsFactory | None = None
         self._dock_action: QAction | None = None
+        self._teach_action: QAction | None = None
         self._prompt_action: QAction | None = None
 
     def initGui(self) -> None:
@@ -61,6 +63,11 @@ class SamTunePlugin(QObject):
         self._dock_action = action
         self._iface.addPluginToMenu(MENU, action)
         self._iface.addToolBarIcon(action)  # QGIS hides its Raster toolbar by default
+        teach = QAction(self.tr("Teach it your objects…"), self._iface.mainWindow())
+        teach.setObjectName(TEACH_ACTION)
+        teach.triggered.connect(lambda _checked: self.open_dock().teaching.open())
+        self._teach_action = teach
+        self._iface.addPluginToMenu(MENU, teach)
         if self._settings.dock_open.value():
             QTimer.singleShot(0, self._reopen)
 
@@ -72,6 +79,10 @@ class SamTunePlugin(QObject):
             self._iface.removeToolBarIcon(self._dock_action)
             self._dock_action.deleteLater()
             self._dock_action = None
+        if self._teach_action is not None:
+            self._iface.removePluginMenu(MENU, self._teach_action)
+            self._teach_action.deleteLater()
+            self._teach_action = None
         if self._options is not None:
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options.deleteLater()

@@ -31,6 +31,7 @@ from .session import EngineState, Notice, NoticeLevel, Session
 from .settings import PluginSettings
 from .status import Action
 from .store_controller import StoreController
+from .teaching import Teaching, TeachingTools
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Workbench(QObject):
         controller: clicks and outlines.
         models: lists, downloads and imports models.
         store: tells the size of the store of encoded imagery, and clears it.
+        teaching: the fine-tune wizard.
         tool: the map tool.
         dock: the panel.
         areas: find all, class map, where to label next, review, the adapter manager.
@@ -119,6 +121,7 @@ class Workbench(QObject):
         self.areas = AreaDesk(
             around, settings, self.session, self.work, self.adapters, self._acceptor, self.controller, self.dock
         )
+        self.teaching = self._make_teaching(prompt_action)
         self._connect_tool(prompt_action)
         self._connect_dock()
         self._connect_session()
@@ -167,6 +170,8 @@ class Workbench(QObject):
         """Take everything down; the object is of no use afterwards."""
         self._around.project.layersAdded.disconnect(self._on_layers_added)
         self.areas.stop()
+        self.teaching.stop()
+        self.worker.shutdown()  # before its tasks are cancelled: an interrupted run can be gone on with
         self.controller.stop()
         self.models.stop()
         self.adapters.stop()
@@ -178,7 +183,6 @@ class Workbench(QObject):
             canvas.unsetMapTool(self.tool)
         self.bands.remove()
         self.service.shutdown()
-        self.worker.shutdown()
         self.session.set_layer(None)
         self.session.set_target(None)
         self.tool.deleteLater()
@@ -186,6 +190,18 @@ class Workbench(QObject):
         self.deleteLater()
 
     # --- wiring -----------------------------------------------------------------------------------------------------
+
+    def _make_teaching(self, prompt_action: QAction) -> Teaching:
+        tools = TeachingTools(
+            canvas=self._around.canvas,
+            project=self._around.project,
+            window=self._around.window,
+            prompt_action=prompt_action,
+            choose_raster=self.choose_layer,
+            new_target=self._acceptor.new_target,
+            adapters_folder=lambda: adapters_folder(self._settings),
+        )
+        return Teaching(self.session, self.work, self.adapters, tools, self)
 
     def _connect_tool(self, prompt_action: QAction) -> None:
         tool, controller, canvas = self.tool, self.controller, self._around.canvas
@@ -214,6 +230,7 @@ class Workbench(QObject):
         dock.adapter_box.list_wanted.connect(self.adapters.refresh)
         dock.adapter_box.second_chosen.connect(self.adapters.choose_second)
         dock.adapter_box.folder_wanted.connect(self._show_adapters_folder)
+        dock.adapter_box.teach_wanted.connect(self.teaching.open)
         dock.outline_box.level_chosen.connect(session.set_fixed_level)
         dock.outline_box.options_chosen.connect(session.set_outline_options)
         dock.target_box.target_chosen.connect(session.set_target)

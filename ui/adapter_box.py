@@ -28,6 +28,7 @@ class AdapterBox(QWidget):
 
     Attributes:
         adapter_combo: None and the adapters; those that are not for clicks serve for whole areas.
+        teach_button: opens the fine-tune wizard.
         more_button: add from a file, show the folder, manage them.
         info_label: the essentials of the one in use.
         second_combo: the layer of the second raster; only there for adapters that need one.
@@ -40,12 +41,16 @@ class AdapterBox(QWidget):
     manage_wanted = pyqtSignal()
     list_wanted = pyqtSignal()
     second_chosen = pyqtSignal(object)
+    teach_wanted = pyqtSignal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         """Build the widgets and listen to the session."""
         super().__init__(parent)
         self._session = session
         self.adapter_combo = compact(LiveCombo(self), 8)
+        self.teach_button = QToolButton(self)
+        self.teach_button.setText(self.tr("&Teach…"))
+        self.teach_button.setToolTip(self.tr("Teach the model your objects from polygons, and see whether it helped"))
         self.more_button = QToolButton(self)
         self.more_button.setText("…")
         self.more_button.setToolTip(self.tr("Add an adapter from a file, show the folder of adapters, or manage them"))
@@ -64,12 +69,13 @@ class AdapterBox(QWidget):
         add_row(column(self._info_row), "", self.info_label)
         add_row(column(self._second_row), self.tr("Secon&d"), compact(self.second_combo))
         rows = column(self)
-        add_row(rows, self.tr("Ada&pter"), self.adapter_combo, self.more_button)
+        add_row(rows, self.tr("Ada&pter"), self.adapter_combo, self.teach_button, self.more_button)
         rows.addWidget(self._info_row)
         rows.addWidget(self._second_row)
         rows.addWidget(self.warning_label)
         self.adapter_combo.activated.connect(lambda _index: self.adapter_chosen.emit(self.adapter_combo.currentData()))
         self.adapter_combo.about_to_show.connect(self.list_wanted)
+        self.teach_button.clicked.connect(self.teach_wanted)
         self.add_action.triggered.connect(self._choose_file)
         self.folder_action.triggered.connect(self.folder_wanted)
         self.manage_action.triggered.connect(self.manage_wanted)

@@ -46,6 +46,7 @@ def _load(name: str) -> ModuleType:
 support = _load("support")
 _load("engine_helpers")
 _load("area_support")
+_load("tune_support")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from qgis.PyQt.QtWidgets import QAction, QApplication, QDialog, QWidget
 from samtune import classFactory
 from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
-from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, SamTunePlugin
+from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, TEACH_ACTION, SamTunePlugin
 from samtune.plugin.session import EngineState
 from samtune.plugin.status import Action
 from samtune_test_support import (
@@ -91,11 +91,12 @@ def test_load_and_unload_twice_leaves_nothing(
     for opened in (False, True, True):
         made = classFactory(window)
         made.initGui()
-        assert leftovers(window)["menu"] == before["menu"] + 1
+        assert leftovers(window)["menu"] == before["menu"] + 2
         if opened:
             bench = made.open_dock()
             window.canvas.setMapTool(bench.tool)
             service = bench.service
+            bench.teaching.open()
         made.unload()
         spin(10)
         assert leftovers(window) == before
@@ -104,15 +105,15 @@ def test_load_and_unload_twice_leaves_nothing(
             assert service.ended
 
 
-def test_until_the_panel_is_opened_there_is_only_an_action(plugin: SamTunePlugin, window: Window) -> None:
+def test_until_the_panel_is_opened_there_are_only_actions(plugin: SamTunePlugin, window: Window) -> None:
     assert plugin.workbench is None
-    assert [action.objectName() for action in window.menu.actions()] == [DOCK_ACTION]
+    assert [action.objectName() for action in window.menu.actions()] == [DOCK_ACTION, TEACH_ACTION]
     assert [action.objectName() for action in window.toolbar.actions()] == [DOCK_ACTION]
     assert not window.menu.actions()[0].icon().isNull()
 
 
 def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window) -> None:
-    (action,) = window.menu.actions()
+    action = window.menu.actions()[0]
     action.trigger()
     spin(10)
     assert plugin.workbench is not None
@@ -360,7 +361,7 @@ def test_changed_settings_start_another_engine_and_open_the_raster_anew(at_work:
 
 @pytest.mark.parametrize("was_open", [True, False])
 def test_panel_comes_back_as_it_was_left(plugin: SamTunePlugin, window: Window, was_open: bool) -> None:
-    (action,) = window.menu.actions()
+    action = window.menu.actions()[0]
     action.trigger()
     spin(10)
     if not was_open:

@@ -57,6 +57,9 @@ from samtune.engine.progress import Progress  # noqa: E402
 from samtune.engine.tune_messages import DescribeAdapterParams, FigureRow  # noqa: E402
 from samtune.models.errors import RasterError  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import fake_tuning  # noqa: E402 - beside this file
+
 
 def info(settings: EngineSettings) -> EngineInfo:
     """Return a made-up description of this process."""
@@ -220,6 +223,7 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
         Method.WARM_UP: warm_up,
         **area_handlers(),
         Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
+        **fake_tuning.handlers(),
     }
 
 

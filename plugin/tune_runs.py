@@ -1,0 +1,115 @@
+"""Runs that were interrupted: found by the records in their folders, which are read and believed in nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.tune_messages import RunState, TuneParams
+from ..engine.wire import from_wire
+from ..models.errors import OutputError, ProtocolError
+
+RECORD = "run.json"
+LARGEST_RECORD = 1 << 20
+CUT_OFF = (RunState.PREPARING, RunState.RUNNING, RunState.PAUSED, RunState.MEASURING)
+"""What a run is at for ever whose engine died."""
+
+GIVEN_UP = (RunState.CANCELLED, RunState.FAILED)
+"""Its task was cancelled, by the user or because QGIS was closed; or the disk was full. Worth it after some steps."""
+
+_UNSAFE = re.compile(r"[^\w-]+")
+_STAMP = re.compile(r"^\d{8}-\d{6}-?")
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run that can be gone on with.
+
+    Attributes:
+        folder: of its records.
+        name: for the user.
+        params: the run.
+        state: where it was.
+        step: steps done, and
+        steps: of how many.
+    """
+
+    folder: Path
+    name: str
+    params: TuneParams
+    state: RunState
+    step: int
+    steps: int
+
+
+def new_run_folder(runs: Path, name: str) -> Path:
+    """Return a folder for a new run that does not exist yet; it is not made.
+
+    Args:
+        runs: folder of all runs.
+        name: for people, any text.
+    """
+    plain = _UNSAFE.sub("-", name).strip("-")[:40]
+    stem = "-".join(part for part in (time.strftime("%Y%m%d-%H%M%S"), plain) if part)
+    folder, number = runs / stem, 1
+    while folder.exists():
+        number += 1
+        folder = runs / f"{stem}-{number}"
+    return folder
+
+
+def kept_runs(runs: Path) -> tuple[KeptRun, ...]:
+    """Return the interrupted runs below a folder, the newest first.
+
+    Args:
+        runs: folder of all runs; need not exist.
+    """
+    found = (read_run(path.parent) for path in sorted(runs.glob(f"*/{RECORD}"), reverse=True))
+    return tuple(run for run in found if run is not None)
+
+
+def read_run(folder: Path) -> KeptRun | None:
+    """Read the record of a run; None where there is none that can be gone on with.
+
+    Args:
+        folder: of the run.
+    """
+    path = folder / RECORD
+    try:
+        if path.stat().st_size > LARGEST_RECORD:
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+        params = from_wire(TuneParams, record["params"])
+        state, step, steps = RunState(record["state"]), int(record["step"]), int(record["steps"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ProtocolError):
+        return None
+    worth_it = state in CUT_OFF or (state in GIVEN_UP and step > 0)
+    if not worth_it or step < 0 or Path(params.folder) != folder:
+        return None
+    if not Path(params.inputs.labels.path).is_file():
+        return None
+    return KeptRun(folder, _STAMP.sub("", folder.name) or folder.name, params, state, step, max(step, steps))
+
+
+def discard(run: Path, runs: Path) -> None:
+    """Delete a run's folder for good.
+
+    Args:
+        run: its folder.
+        runs: folder of all runs, in which it must lie.
+
+    Raises:
+        OutputError: it lies elsewhere, or cannot be deleted.
+    """
+    if run.resolve().parent != runs.resolve():
+        raise OutputError(f"{run} is no folder of a run, and stays.")
+    try:
+        shutil.rmtree(run)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{run} cannot be deleted. Delete it yourself.", str(error)) from error
