@@ -19,7 +19,7 @@ from .tasks import BaseTask, TaskController
 from .tune_draft import TuneDraft
 from .tune_preparer import TunePreparer
 from .tune_runner import RunStage, TuneRunner
-from .tune_runs import RECORD, KeptRun, discard, kept_runs, new_run_folder
+from .tune_runs import RECORD, KeptRun, discard, kept_runs, new_run_folder, run_title
 
 BETTER = "better"
 
@@ -166,8 +166,7 @@ class TuneController(QObject):
         """Return the name of the run under way."""
         if self.runner.params is None:
             return self.name()
-        folder = Path(self.runner.params.folder)
-        return folder.name.split("-", 2)[-1] if folder.parent == self.runs_folder else folder.name
+        return run_title(Path(self.runner.params.folder))
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ def new_run_folder(runs: Path, name: str) -> Path:
     return folder
 
 
+def run_title(folder: Path) -> str:
+    """Return what a run is called, for the user, by its folder."""
+    return _STAMP.sub("", folder.name).replace("-", " ") or folder.name
+
+
 def kept_runs(runs: Path) -> tuple[KeptRun, ...]:
     """Return the interrupted runs below a folder, the newest first.
 
@@ -92,7 +97,7 @@ def read_run(folder: Path) -> KeptRun | None:
         return None
     if not Path(params.inputs.labels.path).is_file():
         return None
-    return KeptRun(folder, _STAMP.sub("", folder.name) or folder.name, params, state, step, max(step, steps))
+    return KeptRun(folder, run_title(folder), params, state, step, max(step, steps))
 
 
 def discard(run: Path, runs: Path) -> None:

@@ -46,7 +46,7 @@ def test_which_are_offered(tmp_path: Path, state: str, step: int, offered: bool)
     assert bool(found) is offered
     if offered:
         (run,) = found
-        assert (run.folder, run.name, run.step, run.steps) == (folder, "flat-roofs", step, 80)
+        assert (run.folder, run.name, run.step, run.steps) == (folder, "flat roofs", step, 80)
         assert run.state is RunState(state)
         assert run.params.inputs.level == -1
 
