@@ -66,18 +66,21 @@ def bare(trainer: Trainer, calls: list[Call]) -> Callable[[], None]:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that some work takes."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    """Return the seconds that some work takes: of one processor core, whatever else the machine does; or of the GPU."""
+    if device.type != "cuda":
+        spent = time.process_time()
+        work()
+        return time.process_time() - spent
+    torch.cuda.synchronize()
     begun = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - begun
 
 
 def timings(steps: int, folder: Path) -> tuple[list[float], list[float]]:
     """Return the seconds of steps, and of the decoder's work in each of them."""
+    torch.set_num_threads(1)  # threads that wait for each other would be counted as work
     device = DeviceChoice("cuda" if torch.cuda.is_available() else "cpu", "", torch.get_num_threads())
     rung = next(r for r in rungs(Situation(10, processor=device.name == "cpu")) if r.name == DECODER)
     labels = Labels(SAMPLE / "landsat_labels.geojson", class_field="kind")
@@ -112,7 +115,7 @@ def measure(argv: list[str] | None, report: ModuleType) -> None:
     """
     args = report.arguments("A step of the decoder rung against the decoder's own work.", argv)
     with TemporaryDirectory() as folder:
-        whole, own = timings(3 if args.quick else 40, Path(folder))
+        whole, own = timings(5 if args.quick else 40, Path(folder))
     ratios = [step / reference for step, reference in zip(whole, own, strict=True)]
     rows = [
         report.Row("step", report.median(whole), "s", note=report.spread(whole)),
