@@ -13,6 +13,8 @@ from qgis.PyQt.QtWidgets import QAction
 from .settings import PluginSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qgis.gui import QgisInterface
 
     from ..ui.options_page import OptionsFactory
@@ -26,6 +28,8 @@ ERROR_SECONDS = 30
 WARNING_SECONDS = 10
 DOCK_ACTION = "SamTuneDockAction"
 PROMPT_ACTION = "SamTunePromptAction"
+BATCH_ACTION = "SamTuneBatchAction"
+JOBS_ACTION = "SamTuneJobsAction"
 
 
 class SamTunePlugin(QObject):
@@ -44,6 +48,7 @@ class SamTunePlugin(QObject):
         self._options: OptionsFactory | None = None
         self._dock_action: QAction | None = None
         self._prompt_action: QAction | None = None
+        self._menu_actions: list[QAction] = []
 
     def initGui(self) -> None:
         """Register the action and the options page; called by QGIS."""
@@ -60,6 +65,8 @@ class SamTunePlugin(QObject):
         self._dock_action = action
         self._iface.addPluginToMenu(MENU, action)
         self._iface.addToolBarIcon(action)  # QGIS hides its Raster toolbar by default
+        self._add_to_menu(BATCH_ACTION, self.tr("Batch…"), self.open_batch)
+        self._add_to_menu(JOBS_ACTION, self.tr("Batch jobs"), self.open_jobs)
         if self._settings.dock_open.value():
             QTimer.singleShot(0, self._reopen)
 
@@ -71,6 +78,10 @@ class SamTunePlugin(QObject):
             self._iface.removeToolBarIcon(self._dock_action)
             self._dock_action.deleteLater()
             self._dock_action = None
+        for action in self._menu_actions:
+            self._iface.removePluginMenu(MENU, action)
+            action.deleteLater()
+        self._menu_actions = []
         if self._options is not None:
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options.deleteLater()
@@ -96,6 +107,21 @@ class SamTunePlugin(QObject):
         self.workbench.dock.setUserVisible(True)
         self.workbench.choose_first_layer()
         return self.workbench
+
+    def open_batch(self) -> None:
+        """Show the dialog of batch jobs beside the panel, whose model and adapter it begins with."""
+        self.open_dock().batch.open_dialog()
+
+    def open_jobs(self) -> None:
+        """Show the panel of batch jobs."""
+        self.open_dock().batch.open_panel()
+
+    def _add_to_menu(self, name: str, text: str, do: Callable[[], object]) -> None:
+        action = QAction(text, self._iface.mainWindow())
+        action.setObjectName(name)
+        action.triggered.connect(do)
+        self._iface.addPluginToMenu(MENU, action)
+        self._menu_actions.append(action)
 
     def _reopen(self) -> None:
         if self._settings is not None and self.workbench is None:
@@ -127,6 +153,8 @@ class SamTunePlugin(QObject):
             show_notice=self._show_notice,
             open_settings=self._open_settings,
             active_layer=self._iface.activeLayer,
+            add_dock=self._iface.addDockWidget,
+            remove_dock=self._iface.removeDockWidget,
         )
         workbench = Workbench(around, settings, action)
         self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, workbench.dock)

@@ -28,7 +28,7 @@ ALLOWED = {
     "ui": ("ui", "plugin"),
 }
 """Which parts a part may import, besides the shared modules."""
-COMPOSERS = frozenset({"plugin.plugin", "plugin.workbench"})
+COMPOSERS = frozenset({"plugin.plugin", "plugin.workbench", "plugin.batch_desk"})
 """The modules that put controllers and widgets together, and so know both sides of the arrow ui -> plugin."""
 
 
