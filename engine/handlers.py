@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -55,6 +56,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
+    from .batch.items import Machine
+    from .batch.service import BatchService
     from .device import apply_threads, choose, give_way
     from .model_service import ModelService
     from .paths import chosen, default_folders
@@ -73,6 +76,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     store = open_store(settings.store_dir, folders.store, settings.store_bytes)
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
+    machine = Machine(str(places.models), str(places.store), settings.device, settings.threads)
+    batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
@@ -102,6 +107,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.BATCH_ESTIMATE: _typed(EstimateParams, batch.estimate),
+        Method.BATCH_RUN: _typed(BatchRunParams, batch.run),
+        Method.BATCH_STATUS: _typed(BatchStatusParams, batch.status),
     }
 
 
