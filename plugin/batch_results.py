@@ -11,6 +11,7 @@ from qgis.core import (
     QgsFillSymbol,
     QgsLayerTreeGroup,
     QgsMapLayer,
+    QgsPalettedRasterRenderer,
     QgsProject,
     QgsRasterLayer,
     QgsRendererCategory,
@@ -63,7 +64,10 @@ def show_results(record: JobRecord, status: BatchStatus, project: QgsProject) ->
         layer = _open(output, record, colours)
         if layer.isValid():
             project.addMapLayer(layer, False)
-            group.addLayer(layer).setExpanded(isinstance(layer, QgsVectorLayer))
+            node = group.addLayer(layer)
+            classes = isinstance(layer.renderer(), (QgsFeatureRenderer, QgsPalettedRasterRenderer))
+            node.setExpanded(classes)
+            node.setItemVisibilityChecked(classes)  # how sure a map is would lie over others
         else:
             failed.append(output)
     if failed:
@@ -112,7 +116,10 @@ def _group(record: JobRecord, project: QgsProject) -> QgsLayerTreeGroup:
 def _open(output: str, record: JobRecord, colours: Mapping[str, str]) -> QgsMapLayer:
     name = Path(output).stem
     if _is_raster(output):
-        return QgsRasterLayer(output, name)  # its palette and class names come with the file
+        layer = QgsRasterLayer(output, name)  # its palette and class names come with the file
+        if isinstance(layer.renderer(), QgsPalettedRasterRenderer):
+            layer.setRenderer(_named_classes(layer))
+        return layer
     source = f"{output}|layername={record.outputs.layer}" if output.endswith(".gpkg") else output
     layer = QgsVectorLayer(source, name, "ogr")
     if not layer.isValid() and source != output:
@@ -120,6 +127,13 @@ def _open(output: str, record: JobRecord, colours: Mapping[str, str]) -> QgsMapL
     if layer.isValid():
         layer.setRenderer(class_renderer(layer, colours))
     return layer
+
+
+def _named_classes(layer: QgsRasterLayer) -> QgsPalettedRasterRenderer:
+    """Return how a class map is drawn: as its palette says, without the values that have no name, most of 256."""
+    renderer = layer.renderer()
+    named = [entry for entry in renderer.classes() if entry.label and entry.label != f"{entry.value:.0f}"]
+    return QgsPalettedRasterRenderer(layer.dataProvider(), renderer.inputBand(), named or renderer.classes())
 
 
 def _is_raster(output: str) -> bool:

@@ -40,7 +40,7 @@ class FeaturesChooser(QWidget):
         self._snapshot: FeatureSnapshot | None = None
         self.layer_combo = QgsMapLayerComboBox(self)
         self.layer_combo.setProject(project)
-        self.layer_combo.setFilters(filters)
+        self.layer_combo.setFilters(Qgis.LayerFilters(filters))
         self.layer_combo.setAllowEmptyLayer(True, empty)
         self.layer_combo.setCurrentIndex(0)
         self.selected_check = QCheckBox(self.tr("Only the selected features"), self)
@@ -175,6 +175,8 @@ class BatchAreaBox(QWidget):
         """Say what is missing; empty when nothing is."""
         if self.kind is AreaKind.POLYGONS:
             return self.polygons.problem(self.tr("Choose the layer with the polygons of the area."))
+        if self.kind is AreaKind.VIEW and self._canvas.extent().isEmpty():
+            return self.tr("The map shows nothing yet. Zoom to the area.")
         return ""
 
     def stop(self) -> None:

@@ -56,6 +56,7 @@ class BatchOutputBox(QWidget):
         self.show_check = QCheckBox(self.tr("Put the results into the project"), self)
         self.show_check.setChecked(True)
         self._suggested_job = ""
+        self._taken: set[Path] = set()
         self._lay_out()
         self.vector_file.fileChanged.connect(lambda _path: self._on_path())
         self.maps_folder.fileChanged.connect(lambda _path: self._on_path())
@@ -80,9 +81,9 @@ class BatchOutputBox(QWidget):
         self._show_row.setVisible(not nothing)
         with QSignalBlocker(self.vector_file), QSignalBlocker(self.maps_folder):
             if not self.vector_file.filePath():
-                self.vector_file.setFilePath(str(_free(self._folder / "objects.gpkg")))
+                self.vector_file.setFilePath(str(self._free(self._folder / "objects.gpkg")))
             if maps and not self.maps_folder.filePath():
-                self.maps_folder.setFilePath(str(_free(self._folder / "class-maps")))
+                self.maps_folder.setFilePath(str(self._free(self._folder / "class-maps")))
         self._on_path()
 
     def outputs(self) -> BatchOutputs:
@@ -100,11 +101,14 @@ class BatchOutputBox(QWidget):
         return self._output_problem() or self._job_problem()
 
     def renew(self) -> None:
-        """Suggest new names where those shown are taken, for the next job."""
+        """Suggest other names for the next job: those shown are this one's, though nothing is written yet."""
+        named = (self._vector(), self._maps(), self.job)
+        self._taken.update(Path(path) for path in named if path)
         with QSignalBlocker(self.vector_file), QSignalBlocker(self.maps_folder):
-            for chooser in (self.vector_file, self.maps_folder):
-                if chooser.filePath():
-                    chooser.setFilePath(str(_free(Path(chooser.filePath()), beside=True)))
+            for chooser, path in ((self.vector_file, self._vector()), (self.maps_folder, self._maps())):
+                if path:
+                    chooser.setFilePath(str(self._free(_unnumbered(Path(path)))))
+        self._suggested_job = self.job_file.filePath()
         self.overwrite_check.setChecked(False)
         self._on_path()
 
@@ -129,6 +133,13 @@ class BatchOutputBox(QWidget):
         if maps and any(Path(maps).glob("*.tif")):
             existing.append(Path(maps))
         return existing
+
+    def _free(self, path: Path) -> Path:
+        """Return a path, or the same with the first number, so that neither it nor a job file beside it is taken."""
+        named, number = path, 2
+        while any(taken.exists() or taken in self._taken for taken in (named, named.with_suffix(JOB_SUFFIX))):
+            named, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+        return named
 
     def _output_problem(self) -> str:
         if self._task is BatchTask.EMBEDDINGS:
@@ -168,7 +179,7 @@ class BatchOutputBox(QWidget):
         if self.job_file.filePath() in ("", self._suggested_job):
             named = self._maps() or self._vector()
             stem = Path(named) if named else self._folder / "warm-cache"
-            self._suggested_job = str(_free(stem.with_suffix(JOB_SUFFIX)))
+            self._suggested_job = str(self._free(stem.with_suffix(JOB_SUFFIX)))
             with QSignalBlocker(self.job_file):
                 self.job_file.setFilePath(self._suggested_job)
         polygons = self.vector_check.isChecked() or self._task is not BatchTask.MAP
@@ -204,15 +215,7 @@ class BatchOutputBox(QWidget):
             rows.addWidget(row)
 
 
-def _free(path: Path, *, beside: bool = False) -> Path:
-    """Return the path, or the same with the first number for which neither it nor its job file exists.
-
-    Args:
-        path: of a file or folder.
-        beside: drop a number that the name ends with first.
-    """
-    stem = path.stem.rstrip("0123456789").rstrip("-") or path.stem if beside else path.stem
-    named, number = path.with_name(stem + path.suffix) if beside else path, 2
-    while named.exists() or named.with_suffix(JOB_SUFFIX).exists():
-        named, number = path.with_name(f"{stem}-{number}{path.suffix}"), number + 1
-    return named
+def _unnumbered(path: Path) -> Path:
+    """Return a path without the number that :meth:`BatchOutputBox._free` has put behind its name."""
+    stem, _dash, number = path.stem.rpartition("-")
+    return path.with_name(stem + path.suffix) if stem and number.isdigit() else path

@@ -1,4 +1,4 @@
-"""Batch jobs from start to end with a make-believe engine in a process of its own: whatever ends it, nothing is lost."""
+"""Batch jobs from start to end with a make-believe engine process: whatever ends it, nothing is lost."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from qgis.PyQt.QtWidgets import QAction, QApplication, QDialog, QWidget
 from samtune import classFactory
 from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
-from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, SamTunePlugin
+from samtune.plugin.plugin import BATCH_ACTION, DOCK_ACTION, JOBS_ACTION, PROMPT_ACTION, SamTunePlugin
 from samtune.plugin.session import EngineState
 from samtune.plugin.status import Action
 from samtune_test_support import (
@@ -91,11 +91,13 @@ def test_load_and_unload_twice_leaves_nothing(
     for opened in (False, True, True):
         made = classFactory(window)
         made.initGui()
-        assert leftovers(window)["menu"] == before["menu"] + 1
+        assert leftovers(window)["menu"] == before["menu"] + 3
         if opened:
             bench = made.open_dock()
             window.canvas.setMapTool(bench.tool)
             service = bench.service
+            bench.batch.open_dialog()
+            bench.batch.open_panel()
         made.unload()
         spin(10)
         assert leftovers(window) == before
@@ -104,15 +106,15 @@ def test_load_and_unload_twice_leaves_nothing(
             assert service.ended
 
 
-def test_until_the_panel_is_opened_there_is_only_an_action(plugin: SamTunePlugin, window: Window) -> None:
+def test_until_the_panel_is_opened_there_are_only_actions(plugin: SamTunePlugin, window: Window) -> None:
     assert plugin.workbench is None
-    assert [action.objectName() for action in window.menu.actions()] == [DOCK_ACTION]
+    assert [action.objectName() for action in window.menu.actions()] == [DOCK_ACTION, BATCH_ACTION, JOBS_ACTION]
     assert [action.objectName() for action in window.toolbar.actions()] == [DOCK_ACTION]
     assert not window.menu.actions()[0].icon().isNull()
 
 
 def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window) -> None:
-    (action,) = window.menu.actions()
+    action = window.menu.actions()[0]
     action.trigger()
     spin(10)
     assert plugin.workbench is not None
@@ -127,6 +129,22 @@ def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window
     dock.close()
     spin(10)
     assert not action.isChecked(), "its own cross unchecks the action"
+
+
+def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Window) -> None:
+    _dock, batch, jobs = window.menu.actions()
+    batch.trigger()
+    spin(10)
+    desk = plugin.workbench.batch
+    assert desk.dialog.isVisible()
+    assert desk.panel is None
+    jobs.trigger()
+    spin(10)
+    assert desk.panel.isVisible()
+    button = desk.make_button(window.window)
+    desk.dialog.hide()
+    button.click()
+    assert desk.dialog.isVisible()
 
 
 def test_panel_chooses_the_projects_raster(plugin: SamTunePlugin, raster_layer: QgsRasterLayer, window: Window) -> None:
@@ -360,7 +378,7 @@ def test_changed_settings_start_another_engine_and_open_the_raster_anew(at_work:
 
 @pytest.mark.parametrize("was_open", [True, False])
 def test_panel_comes_back_as_it_was_left(plugin: SamTunePlugin, window: Window, was_open: bool) -> None:
-    (action,) = window.menu.actions()
+    action = window.menu.actions()[0]
     action.trigger()
     spin(10)
     if not was_open:
