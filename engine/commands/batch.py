@@ -224,7 +224,7 @@ def _tell(args: argparse.Namespace, result: BatchResult) -> int:
 
 def _write_status(status: BatchStatus) -> None:
     """Write a table of the rasters, and the job's sum."""
-    rows = [("raster", "state", "done", "of", "no data", "objects")]
+    rows: list[tuple[str, ...]] = [("raster", "state", "done", "of", "no data", "objects")]
     for item in status.rasters:
         numbers = (item.done, item.tiles, item.skipped, item.objects)
         rows.append((item.name, item.state.value, *(str(number) for number in numbers)))
