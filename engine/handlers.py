@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .area_messages import FindParams, MapParams, SuggestParams
 from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
 from .messages import (
     AddAdapterParams,
@@ -56,6 +57,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
+    from .areas.service import AreaService
     from .batch.items import Machine
     from .batch.service import BatchService
     from .device import apply_threads, choose, give_way
@@ -79,6 +81,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     machine = Machine(str(places.models), str(places.store), settings.device, settings.threads)
     batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
+    areas = AreaService(models, store, loaded)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -107,6 +110,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.FIND: _typed(FindParams, areas.find),
+        Method.MAP: _typed(MapParams, areas.map),
+        Method.SUGGEST: _typed(SuggestParams, areas.suggest),
         Method.BATCH_ESTIMATE: _typed(EstimateParams, batch.estimate),
         Method.BATCH_RUN: _typed(BatchRunParams, batch.run),
         Method.BATCH_STATUS: _typed(BatchStatusParams, batch.status),

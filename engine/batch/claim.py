@@ -27,7 +27,7 @@ STALE_SECONDS = 60.0
 class Claim:
     """The right to work on one job while the context lasts."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock: threading.RLock) -> None:  # type: ignore[valid-type]
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: threading.RLock) -> None:
         """Prepare; nothing is claimed yet.
 
         Args:
