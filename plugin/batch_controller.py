@@ -57,11 +57,13 @@ class Run:
     Attributes:
         params: what is asked of the engine; None while features are written for it.
         handle: to cancel with; None while it waits.
+        text: what the engine says it is at.
     """
 
     path: str
     params: BatchRunParams | None = None
     handle: Handle | None = None
+    text: str = ""
 
 
 class BatchController(QObject):
@@ -121,6 +123,11 @@ class BatchController(QObject):
     def status(self, path: str) -> BatchStatus | None:
         """Return what the engine last said of a job; None where it was not asked in this session."""
         return self._statuses.get(path)
+
+    def doing(self, path: str) -> str:
+        """Return what the engine says it is at with a running job; empty for others."""
+        run = self._run_of(path)
+        return run.text if run is not None else ""
 
     def standing(self, record: JobRecord) -> Standing:
         """Return where a job is."""
@@ -287,8 +294,14 @@ class BatchController(QObject):
                 run.params,
                 lambda result: self._on_result(run, cast("BatchResult", result)),
                 lambda error: self._on_error(run, error),
+                lambda _share, text: self._on_progress(run, text),
             )
             self._poll.start()
+
+    def _on_progress(self, run: Run, text: str) -> None:
+        if text and text != run.text and run in self._runs:
+            run.text = text
+            self.changed.emit(run.path)
 
     def _on_result(self, run: Run, result: BatchResult) -> None:
         self._end(run)

@@ -37,7 +37,10 @@ MOST_CLASSES = 60
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999")
 """For classes that have none: told apart by colour-blind people as well (Okabe and Ito)."""
 
-FILL_ALPHA = 70
+FILL_ALPHA = 50
+ONE_ALPHA = 20
+"""Where there are no classes objects may lie within others, many times over."""
+
 ONE_COLOUR = "#cc79a7"
 
 
@@ -93,13 +96,13 @@ def class_renderer(layer: QgsVectorLayer, colours: Mapping[str, str]) -> QgsFeat
     found = layer.uniqueValues(index, MOST_CLASSES) if index >= 0 else set()
     names = [str(value) for value in found if isinstance(value, str) and value]
     if not names:
-        return QgsSingleSymbolRenderer(_symbol(ONE_COLOUR))
+        return QgsSingleSymbolRenderer(_symbol(ONE_COLOUR, ONE_ALPHA))
     order = list(colours)
     names.sort(key=lambda name: (order.index(name) if name in colours else len(order), name.casefold()))
     palette = [colours.get(name, COLOURS[number % len(COLOURS)]) for number, name in enumerate(names)]
     categories = [QgsRendererCategory(name, _symbol(colour), name) for name, colour in zip(names, palette)]
-    other = translate("BatchResults", "other")
-    categories.append(QgsRendererCategory(None, _symbol("#999999"), other))
+    if len(names) < len(found) or len(found) == MOST_CLASSES:
+        categories.append(QgsRendererCategory(None, _symbol("#999999"), translate("BatchResults", "other")))
     return QgsCategorizedSymbolRenderer(CLASS, categories)
 
 
@@ -156,7 +159,7 @@ def _class_colours(adapter: str) -> dict[str, str]:
     return dict(zip(names, summary.colours))
 
 
-def _symbol(colour: str) -> QgsFillSymbol:
+def _symbol(colour: str, alpha: int = FILL_ALPHA) -> QgsFillSymbol:
     fill = QColor(colour)
-    text = f"{fill.red()},{fill.green()},{fill.blue()},{FILL_ALPHA}"
+    text = f"{fill.red()},{fill.green()},{fill.blue()},{alpha}"
     return QgsFillSymbol.createSimple({"color": text, "outline_color": colour, "outline_width": "0.4"})

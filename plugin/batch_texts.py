@@ -100,6 +100,20 @@ def count_text(count: int) -> str:
     return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def rasters_text(count: int) -> str:
+    """Say a number of rasters."""
+    if count == 1:
+        return str(translate("Batch", "1 raster"))
+    return str(translate("Batch", "{count} rasters").format(count=count_text(count)))
+
+
+def objects_text(count: int) -> str:
+    """Say a number of objects."""
+    if count == 1:
+        return str(translate("Batch", "1 object"))
+    return str(translate("Batch", "{count} objects").format(count=count_text(count)))
+
+
 def estimate_lines(estimate: BatchEstimate, task: BatchTask) -> list[tuple[str, str]]:
     """Return what a job would take, as name and value."""
     rasters = count_text(estimate.rasters)
@@ -131,7 +145,7 @@ def progress_sentence(status: BatchStatus) -> str:
         )
     ]
     if status.objects and status.task is not BatchTask.PROMPTS:
-        parts.append(translate("Batch", "{count} objects").format(count=count_text(status.objects)))
+        parts.append(objects_text(status.objects))
     if status.rate > 0:
         parts.append(translate("Batch", "{rate} {unit}/s").format(rate=f"{status.rate:.3g}", unit=unit))
     if status.seconds_left >= 0 and status.state is not BatchState.FINISHED:
@@ -144,10 +158,10 @@ def summary_sentence(status: BatchStatus) -> str:
     failed = sum(raster.state is BatchState.FAILED for raster in status.rasters)
     good = len(status.rasters) - failed
     if status.task in (BatchTask.MAP, BatchTask.EMBEDDINGS):
-        text = translate("Batch", "{rasters} rasters done").format(rasters=count_text(good))
+        text = translate("Batch", "{rasters} done").format(rasters=rasters_text(good))
     else:
-        text = translate("Batch", "{objects} objects in {rasters} rasters").format(
-            objects=count_text(status.objects), rasters=count_text(good)
+        text = translate("Batch", "{objects} in {rasters}").format(
+            objects=objects_text(status.objects), rasters=rasters_text(good)
         )
     if failed:
         text += translate("Batch", "; {count} could not be used, see the table").format(count=count_text(failed))

@@ -161,7 +161,8 @@ class JobPanel(QgsDockWidget):
         if status is not None:
             parts.append(summary_sentence(status) if standing is Standing.FINISHED else progress_sentence(status))
             parts.extend(status.notes)
-        return "\n".join(parts)
+        parts.append(self._controller.doing(record.path))
+        return "\n".join(filter(None, parts))
 
     def _problem_text(self, record: JobRecord | None, standing: Standing | None) -> str:
         if record is None:

@@ -24,6 +24,8 @@ class JobRasters(QAbstractTableModel):
 
     def show(self, rasters: tuple[RasterProgress, ...]) -> None:
         """Show other rasters, or the same ones further on."""
+        if rasters is self._rasters:
+            return
         before, same = self._rasters, len(rasters) == len(self._rasters)
         if not same:
             self.beginResetModel()

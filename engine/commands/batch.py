@@ -72,7 +72,9 @@ def _add_rasters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--filter", default=BatchRasters(()).pattern, help="file names taken from folders (%(default)s)"
     )
-    parser.add_argument("--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
+    parser.add_argument(
+        "--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1"
+    )
     parser.add_argument("--second", default="", metavar="R", help="second raster, or folder of equally named ones")
     parser.add_argument("--area", default="", metavar="POLY", help="vector file with polygons to work in")
 
@@ -241,4 +243,3 @@ def _write_status(status: BatchStatus) -> None:
     console.write(f"{status.task.value}, {status.state.value}: {sums}")
     for path in status.outputs:
         console.write(f"written: {path}")
-

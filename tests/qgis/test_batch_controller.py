@@ -80,7 +80,7 @@ def test_a_job_runs_to_its_end_and_says_what_came_of_it(desk: Desk, tmp_path: Pa
     level, text = desk.notices[-1]
     assert level is NoticeLevel.SUCCESS
     assert "east" in text
-    assert "30 objects in 1 rasters; 1 could not be used" in text
+    assert "30 objects in 1 raster; 1 could not be used" in text
 
 
 def test_progress_is_asked_for_while_it_runs(desk: Desk, tmp_path: Path) -> None:

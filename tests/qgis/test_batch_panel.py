@@ -100,7 +100,9 @@ def test_without_jobs_it_says_what_to_do(panel: JobPanel) -> None:
     assert len(new) == 1
 
 
-def test_a_running_job_raster_by_raster(panel: JobPanel, controller: BatchController, tmp_path: Path) -> None:
+def test_a_running_job_raster_by_raster(
+    panel: JobPanel, controller: BatchController, service: ScriptedService, tmp_path: Path
+) -> None:
     path = add(controller, tmp_path / "east.samjob")
     controller.resume(path)
     controller._learn(path, status(tmp_path / "east.samjob"))
@@ -117,6 +119,8 @@ def test_a_running_job_raster_by_raster(panel: JobPanel, controller: BatchContro
     assert panel.list.topLevelItem(0).text(2) == "running"
     assert panel.list.topLevelItem(0).data(1, SHARE_ROLE) == pytest.approx(50 / 80)
     assert buttons(panel) == (True, False, False)
+    service.last(Method.BATCH_RUN).on_progress(0.5, "Encoding b.tif")
+    assert panel.state_label.text().endswith("\nEncoding b.tif")
     further = replace(RASTERS[1], done=20, objects=9)
     controller._learn(path, replace(status(tmp_path / "east.samjob"), rasters=(RASTERS[0], further, RASTERS[2])))
     assert cells(panel)[1] == ["b.tif", "20 / 40", "9", ""]
@@ -213,7 +217,7 @@ def test_from_the_dialog_to_a_finished_job_with_an_estimate_on_the_way(
     assert desk.panel is not None
     assert desk.panel.isVisible()
     assert desk.panel.path == job
-    wait_until(lambda: "rasters done" in desk.panel.state_label.text())
+    wait_until(lambda: "1 raster done" in desk.panel.state_label.text())
     assert Path(job).exists()
     assert desk.panel.list.topLevelItem(0).text(1) == "100 %"
     assert dialog.order().job != job, "the next one gets another name"
