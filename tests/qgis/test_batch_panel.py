@@ -31,7 +31,6 @@ from samtune.plugin.batch_desk import BatchDesk, FreeEngine
 from samtune.plugin.engine_service import EngineService
 from samtune.plugin.session import NoticeLevel, Session
 from samtune.plugin.settings import PluginSettings
-from samtune.plugin.workbench import Surroundings
 from samtune.ui.job_panel import JobPanel
 from samtune.ui.job_rasters import NAME, OBJECTS, PROGRESS, REMARK
 from samtune.ui.progress_delegate import SHARE_ROLE
@@ -182,18 +181,10 @@ def test_a_high_dock_has_the_list_above_the_table(panel: JobPanel) -> None:
 def desk(
     ready_session: Session, settings: PluginSettings, window: Window, project: QgsProject, tmp_path: Path
 ) -> Iterator[BatchDesk]:
-    around = Surroundings(
-        canvas=window.canvas,
-        project=project,
-        window=window.window,
-        show_notice=lambda _notice: None,
-        open_settings=lambda: None,
-        active_layer=window.activeLayer,
-        add_dock=window.addDockWidget,
-        remove_dock=window.removeDockWidget,
-    )
     settings.output_folder.setValue(str(tmp_path))
-    made = BatchDesk(ready_session, EngineService(fake_config()), ScriptedService(), settings, around)
+    made = BatchDesk(
+        ready_session, EngineService(fake_config()), ScriptedService(), settings, window.surroundings(project)
+    )
     yield made
     made.stop()
     made.deleteLater()
