@@ -242,4 +242,3 @@ def _write_status(status: BatchStatus) -> None:
     console.write(f"{status.task.value}, {status.state.value}: {sums}")
     for path in status.outputs:
         console.write(f"written: {path}")
-
