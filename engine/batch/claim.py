@@ -90,7 +90,7 @@ class Claim:
         age = time.time() - float(beat)
         if host != platform.node() and abs(age) < STALE_SECONDS:  # on this machine the lock has told already
             raise OutputError(
-                f"The machine {host} works on the job {self._path.name} (last sign of life {max(age, 0):.0f} s ago). Stop "
+                f"The machine {host} works on the job {self._path.name} ({max(age, 0):.0f} s ago). Stop "
                 f"it there; if it is gone, try again in {STALE_SECONDS:.0f} s."
             )
 
