@@ -77,9 +77,9 @@ class BatchOutputs:
     """What is written in the end, from the job file.
 
     Attributes:
-        vector: ``.gpkg``, ``.fgb`` or ``.parquet`` with all objects (of maps: polygons); empty for none.
+        vector: ``.gpkg``, ``.fgb`` or ``.parquet`` with all objects; of MAP polygons of the classes, empty for none.
         layer: its name in a GeoPackage.
-        maps: of MAP: folder that gets one cloud-optimised GeoTIFF per raster; empty for none.
+        maps: of MAP: folder that gets one cloud-optimised GeoTIFF per raster.
         confidence: of MAP: also a GeoTIFF of 0 to 100 % per pixel for every raster.
         overwrite: existing files are replaced; otherwise they are an error before anything is done.
     """

@@ -88,10 +88,10 @@ class Claim:
         owner, _, beat = str(row[0]).rpartition(" at ")
         host = owner.partition(" on ")[2]
         age = time.time() - float(beat)
-        if host != platform.node() and 0 <= age < STALE_SECONDS:  # on this machine the lock has told already
+        if host != platform.node() and abs(age) < STALE_SECONDS:  # on this machine the lock has told already
             raise OutputError(
-                f"The machine {host} works on the job {self._path.name} (last sign of life {age:.0f} s ago). Stop it "
-                f"there; if it is gone, try again in {STALE_SECONDS:.0f} s."
+                f"The machine {host} works on the job {self._path.name} ({max(age, 0):.0f} s ago). Stop "
+                f"it there; if it is gone, try again in {STALE_SECONDS:.0f} s."
             )
 
     def confirm(self) -> None:

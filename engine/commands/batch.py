@@ -69,9 +69,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def _add_rasters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rasters", nargs="+", help="rasters, folders of them, a manifest or a job file")
-    parser.add_argument(
-        "--filter", default=BatchRasters(()).pattern, help="file names taken from folders (%(default)s)"
-    )
+    pattern = BatchRasters(()).pattern
+    parser.add_argument("--filter", default=pattern, help="file names taken from folders (%(default)s)")
     parser.add_argument(
         "--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1"
     )
