@@ -94,6 +94,7 @@ COMMANDS = (
     Command("segment", "segment objects of a raster by points and boxes"),
     Command("find", "find all objects of an area with an adapter"),
     Command("map", "make a class map of an area with an adapter"),
+    Command("batch", "one task over many rasters, in a job that can be resumed"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
     Command("adapter", "show, rename, check, compare, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),

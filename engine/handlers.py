@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..models.errors import ProtocolError
 from .area_messages import CompareParams, FindParams, MapParams, SuggestParams
+from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -67,6 +68,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
     from .areas.service import AreaService
+    from .batch.items import Machine
+    from .batch.service import BatchService
     from .device import apply_threads, choose, give_way
     from .model_service import ModelService
     from .paths import chosen, default_folders
@@ -86,6 +89,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     store = open_store(settings.store_dir, folders.store, settings.store_bytes)
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
+    machine = Machine(str(places.models), str(places.store), settings.device, settings.threads)
+    batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
     areas = AreaService(models, store, loaded)
     tuning = TuneService(models)
@@ -129,6 +134,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.KEEP_ADAPTER: _typed(KeepAdapterParams, adapters.keep),
         Method.DESCRIBE_ADAPTER: _typed(DescribeAdapterParams, adapters.describe),
         Method.COMPARE_ADAPTERS: _typed(CompareParams, comparing.compare),
+        Method.BATCH_ESTIMATE: _typed(EstimateParams, batch.estimate),
+        Method.BATCH_RUN: _typed(BatchRunParams, batch.run),
+        Method.BATCH_STATUS: _typed(BatchStatusParams, batch.status),
     }
 
 

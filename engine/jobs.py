@@ -35,6 +35,7 @@ LANES: dict[Method, Lane] = {
     Method.IMPORT: Lane.TRANSFER,
     Method.TUNE_WATCH: Lane.QUICK,
     Method.TUNE_CONTROL: Lane.QUICK,
+    Method.BATCH_STATUS: Lane.QUICK,
 }
 """Lane of each method that is not in the model lane."""
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-import numpy as np
-
-from .crops import RasterFrame
-from .ground import metres_per_unit
+from . import ground
 from .messages import OutlineOptions, RasterInfo
 
 
@@ -45,10 +42,7 @@ def outline_options(args: argparse.Namespace, info: RasterInfo) -> OutlineOption
         args: of a parser with :func:`add_outline_options`.
         info: of the raster.
     """
-    frame = RasterFrame(info.width, info.height, info.transform)
-    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
-    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
-    return OutlineOptions(args.simplify / unit, args.min_hole / unit**2, args.min_part / unit**2)
+    return ground.outline_options(info, args.simplify, args.min_hole, args.min_part)
 
 
 def _length(text: str) -> float:

@@ -1,6 +1,7 @@
 """What each request takes and gives, and how messages become JSON and come back. Standard library only, Python 3.9.
 
-The messages themselves: :mod:`.messages` (rasters, clicks, models), :mod:`.tune_messages`, :mod:`.area_messages`.
+The messages themselves: :mod:`.messages` (rasters, clicks, models), :mod:`.tune_messages`, :mod:`.area_messages`,
+:mod:`.batch_messages`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ from .area_messages import (
     MapResult,
     SuggestParams,
     SuggestResult,
+)
+from .batch_messages import (
+    BatchEstimate,
+    BatchResult,
+    BatchRunParams,
+    BatchStatus,
+    BatchStatusParams,
+    EstimateParams,
 )
 from .messages import (
     AdapterReport,
@@ -95,6 +104,9 @@ REQUESTS: dict[Method, RequestType] = {
     Method.FIND: RequestType(FindParams, FindResult, DeadlineClass.LONG),
     Method.MAP: RequestType(MapParams, MapResult, DeadlineClass.LONG),
     Method.SUGGEST: RequestType(SuggestParams, SuggestResult, DeadlineClass.LONG),
+    Method.BATCH_ESTIMATE: RequestType(EstimateParams, BatchEstimate, DeadlineClass.LONG),
+    Method.BATCH_RUN: RequestType(BatchRunParams, BatchResult, DeadlineClass.LONG),
+    Method.BATCH_STATUS: RequestType(BatchStatusParams, BatchStatus, DeadlineClass.INTERACTIVE),
 }
 
 

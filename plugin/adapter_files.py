@@ -46,6 +46,7 @@ class AdapterSummary:
         base: name of the model that it was tuned on.
         head: what it answers with, such as ``promptable``.
         classes: name and number of objects that it learned from, of each class.
+        colours: of the classes, in their order, as ``#rrggbb``.
         held_out: objects that it was measured on.
         metrics: name, before, after.
         rgb: bands shown to the model as a picture; empty where unknown.
@@ -70,6 +71,7 @@ class AdapterSummary:
     gsd: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     created: str = ""
+    colours: tuple[str, ...] = ()
 
     @property
     def objects(self) -> int:
@@ -220,7 +222,14 @@ def _summary(path: Path, stamp: Stamp, card: Mapping[str, object]) -> AdapterSum
         gsd=_span(ground.get("gsd")),
         notes=tuple(clean(_checked(str, note)) for note in _items(card, "notes")),
         created=clean(_checked(str, card.get("created", ""))),
+        colours=tuple(_colour(_items(found, "colour")) for found in _objects(card, "classes")),
     )
+
+
+def _colour(parts: list[object]) -> str:
+    """Return red, green and blue as ``#rrggbb``; grey where they are no such."""
+    known = [part for part in parts if isinstance(part, int) and 0 <= part <= 255]
+    return "#{:02x}{:02x}{:02x}".format(*known) if len(known) == len(parts) == 3 else "#808080"
 
 
 def clean(text: str) -> str:

@@ -45,6 +45,7 @@ class EngineRequests(QObject):
             Method.FIND: self.tr("SamTune: find all objects"),
             Method.MAP: self.tr("SamTune: make a class map"),
             Method.SUGGEST: self.tr("SamTune: look for places to label"),
+            Method.BATCH_RUN: self.tr("SamTune: batch job"),
         }
 
     def request_async(

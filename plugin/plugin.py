@@ -14,6 +14,8 @@ from qgis.PyQt.QtWidgets import QAction, QPushButton
 from .settings import PluginSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qgis.gui import QgisInterface
 
     from ..ui.options_page import OptionsFactory
@@ -28,6 +30,8 @@ WARNING_SECONDS = 10
 DOCK_ACTION = "SamTuneDockAction"
 PROMPT_ACTION = "SamTunePromptAction"
 TEACH_ACTION = "SamTuneTeachAction"
+BATCH_ACTION = "SamTuneBatchAction"
+JOBS_ACTION = "SamTuneJobsAction"
 
 
 class SamTunePlugin(QObject):
@@ -45,8 +49,8 @@ class SamTunePlugin(QObject):
         self._settings: PluginSettings | None = None
         self._options: OptionsFactory | None = None
         self._dock_action: QAction | None = None
-        self._teach_action: QAction | None = None
         self._prompt_action: QAction | None = None
+        self._menu_actions: list[QAction] = []
 
     def initGui(self) -> None:
         """Register the action and the options page; called by QGIS."""
@@ -63,11 +67,9 @@ class SamTunePlugin(QObject):
         self._dock_action = action
         self._iface.addPluginToMenu(MENU, action)
         self._iface.addToolBarIcon(action)  # QGIS hides its Raster toolbar by default
-        teach = QAction(self.tr("Teach it your objects…"), self._iface.mainWindow())
-        teach.setObjectName(TEACH_ACTION)
-        teach.triggered.connect(lambda _checked: self.open_dock().teaching.open())
-        self._teach_action = teach
-        self._iface.addPluginToMenu(MENU, teach)
+        self._add_to_menu(TEACH_ACTION, self.tr("Teach it your objects…"), self.open_teaching)
+        self._add_to_menu(BATCH_ACTION, self.tr("Batch…"), self.open_batch)
+        self._add_to_menu(JOBS_ACTION, self.tr("Batch jobs"), self.open_jobs)
         if self._settings.dock_open.value():
             QTimer.singleShot(0, self._reopen)
 
@@ -79,10 +81,10 @@ class SamTunePlugin(QObject):
             self._iface.removeToolBarIcon(self._dock_action)
             self._dock_action.deleteLater()
             self._dock_action = None
-        if self._teach_action is not None:
-            self._iface.removePluginMenu(MENU, self._teach_action)
-            self._teach_action.deleteLater()
-            self._teach_action = None
+        for action in self._menu_actions:
+            self._iface.removePluginMenu(MENU, action)
+            action.deleteLater()
+        self._menu_actions = []
         if self._options is not None:
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options.deleteLater()
@@ -108,6 +110,25 @@ class SamTunePlugin(QObject):
         self.workbench.dock.setUserVisible(True)
         self.workbench.choose_first_layer()
         return self.workbench
+
+    def open_teaching(self) -> None:
+        """Show the fine-tune wizard."""
+        self.open_dock().teaching.open()
+
+    def open_batch(self) -> None:
+        """Show the dialog of batch jobs beside the panel, whose model and adapter it begins with."""
+        self.open_dock().batch.open_dialog()
+
+    def open_jobs(self) -> None:
+        """Show the panel of batch jobs."""
+        self.open_dock().batch.open_panel()
+
+    def _add_to_menu(self, name: str, text: str, do: Callable[[], object]) -> None:
+        action = QAction(text, self._iface.mainWindow())
+        action.setObjectName(name)
+        action.triggered.connect(do)
+        self._iface.addPluginToMenu(MENU, action)
+        self._menu_actions.append(action)
 
     def _reopen(self) -> None:
         if self._settings is not None and self.workbench is None:
@@ -140,6 +161,8 @@ class SamTunePlugin(QObject):
             open_settings=self._open_settings,
             active_layer=self._iface.activeLayer,
             make_active=self._iface.setActiveLayer,
+            add_dock=self._iface.addDockWidget,
+            remove_dock=self._iface.removeDockWidget,
         )
         workbench = Workbench(around, settings, action)
         self._iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, workbench.dock)

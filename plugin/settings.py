@@ -42,6 +42,7 @@ class PluginSettings:
         class_value: class last given to an object.
         dock_open: whether the panel was open when QGIS was left.
         output_folder: folder of the last new GeoPackage.
+        batch_jobs: the batch jobs known, as JSON (see :mod:`.batch_book`).
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class PluginSettings:
         self.class_value = QgsSettingsEntryString("class-value", node, "", "Class last given")
         self.dock_open = QgsSettingsEntryBool("dock-open", node, False, "Whether the panel was open")
         self.output_folder = QgsSettingsEntryString("output-folder", node, "", "Folder of the last GeoPackage")
+        self.batch_jobs = QgsSettingsEntryString("batch-jobs", node, "", "Batch jobs known, as JSON")
 
     def engine_settings(self) -> EngineSettings:
         """Return what an engine that is about to start must know."""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.gui import QgsMapCanvas
-from qgis.PyQt.QtCore import QObject, QTimer, QUrl
+from qgis.PyQt.QtCore import QObject, Qt, QTimer, QUrl
 from qgis.PyQt.QtGui import QDesktopServices, QGuiApplication
-from qgis.PyQt.QtWidgets import QAction, QWidget
+from qgis.PyQt.QtWidgets import QAction, QDockWidget, QWidget
 
 from ..ui.dock import SamTuneDock
 from ..ui.questions import Questions
 from .acceptor import Acceptor
 from .adapter_controller import AdapterController
 from .area_desk import AreaDesk
+from .batch_desk import BatchDesk
 from .canvas_bands import CanvasBands
 from .click_controller import ClickController
 from .diagnostics import diagnostics_text, plugin_version
@@ -46,6 +47,8 @@ class Surroundings:
         open_settings: opens the plugin's page of QGIS's options.
         active_layer: gives the layer selected in the layer tree, or None.
         make_active: selects a layer there, so that Ctrl+Z is about it.
+        add_dock: shows a dock in an area of the window.
+        remove_dock: takes it away.
     """
 
     canvas: QgsMapCanvas
@@ -55,6 +58,8 @@ class Surroundings:
     open_settings: Callable[[], None]
     active_layer: Callable[[], QgsMapLayer | None]
     make_active: Callable[[QgsMapLayer], object]
+    add_dock: Callable[[Qt.DockWidgetArea, QDockWidget], None]
+    remove_dock: Callable[[QDockWidget], None]
 
 
 class Workbench(QObject):
@@ -66,6 +71,7 @@ class Workbench(QObject):
         worker: another one for long work (tuning, whole areas), so that clicks are answered meanwhile and its end, of
             whatever cause, is not theirs. It is started by the first such request.
         work: sends requests to it.
+        batch: batch jobs, with a third engine.
         adapters: the list of adapters, and the choice among them.
         controller: clicks and outlines.
         models: lists, downloads and imports models.
@@ -91,12 +97,13 @@ class Workbench(QObject):
         self._restore_choices()
         frame = MapFrame(around.canvas, around.project)
         self._config = engine_config(settings)
-        self.service = EngineService(self._config, f"qgis-plugin {plugin_version()}", parent=self)
+        client, background = f"qgis-plugin {plugin_version()}", engine_config(settings, background=True)
+        self.service = EngineService(self._config, client, parent=self)
         self._requests = EngineRequests(self.service, self)
-        self.worker = EngineService(
-            engine_config(settings, background=True), f"qgis-plugin {plugin_version()}", parent=self
-        )
+        self.worker = EngineService(background, client, parent=self)
         self.work = EngineRequests(self.worker, self)
+        batch_service = EngineService(background, client, parent=self)
+        self.batch = BatchDesk(self.session, batch_service, self.work, settings, around, self)
         self.adapters = AdapterController(  # before the clicks: what an adapter lacks is known when it is asked for
             self.session,
             self._requests,
@@ -126,6 +133,7 @@ class Workbench(QObject):
         self._connect_dock()
         self._connect_session()
         self.adapters.restore()
+        self.batch.restore()
 
     def choose_first_layer(self) -> None:
         """Choose the active layer if it is a raster, else the topmost raster of the project that can be used."""
@@ -150,7 +158,9 @@ class Workbench(QObject):
         self.session.hover_enabled = self._settings.hover_preview.value()
         self.adapters.refresh()
         config = engine_config(self._settings)
-        self.worker.configure(engine_config(self._settings, background=True))
+        background = engine_config(self._settings, background=True)
+        self.worker.configure(background)
+        self.batch.configure(background)
         if config.same_as(self._config):
             return
         self._config = config
@@ -178,6 +188,7 @@ class Workbench(QObject):
         self.store.stop()
         self._requests.stop()
         self.work.stop()
+        self.batch.stop()
         canvas = self._around.canvas
         if canvas.mapTool() is self.tool:
             canvas.unsetMapTool(self.tool)
@@ -231,6 +242,7 @@ class Workbench(QObject):
         dock.adapter_box.second_chosen.connect(self.adapters.choose_second)
         dock.adapter_box.folder_wanted.connect(self._show_adapters_folder)
         dock.adapter_box.teach_wanted.connect(self.teaching.open)
+        dock.work_box.batch_wanted.connect(self.batch.open_dialog)
         dock.outline_box.level_chosen.connect(session.set_fixed_level)
         dock.outline_box.options_chosen.connect(session.set_outline_options)
         dock.target_box.target_chosen.connect(session.set_target)

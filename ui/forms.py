@@ -5,6 +5,7 @@ from __future__ import annotations
 from qgis.PyQt.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 LABEL_CHARACTERS = 8
+WIDE_LABEL_CHARACTERS = 20
 SPACING = 3
 
 
@@ -16,7 +17,9 @@ def column(parent: QWidget) -> QVBoxLayout:
     return layout
 
 
-def add_row(layout: QVBoxLayout, text: str, first: QWidget, *others: QWidget) -> QLabel:
+def add_row(
+    layout: QVBoxLayout, text: str, first: QWidget, *others: QWidget, characters: int = LABEL_CHARACTERS
+) -> QLabel:
     """Add a row.
 
     Args:
@@ -24,13 +27,14 @@ def add_row(layout: QVBoxLayout, text: str, first: QWidget, *others: QWidget) ->
         text: the label, with a mnemonic for the first widget; may be empty.
         first: takes the room that is left.
         others: follow it.
+        characters: width of the label.
 
     Returns:
         The label.
     """
     label = QLabel(text, layout.parentWidget())
     label.setBuddy(first)
-    label.setMinimumWidth(label.fontMetrics().averageCharWidth() * LABEL_CHARACTERS)
+    label.setMinimumWidth(label.fontMetrics().averageCharWidth() * characters)
     row = QHBoxLayout()
     row.setSpacing(SPACING)
     row.addWidget(label)
@@ -39,6 +43,20 @@ def add_row(layout: QVBoxLayout, text: str, first: QWidget, *others: QWidget) ->
         row.addWidget(widget)
     layout.addLayout(row)
     return label
+
+
+def wide_row(parent: QWidget, text: str, first: QWidget, *others: QWidget) -> QWidget:
+    """Make a row of a dialog: a widget of its own, so that it can be hidden, with a label of one width everywhere.
+
+    Args:
+        parent: Qt parent.
+        text: the label, with a mnemonic for the first widget; may be empty.
+        first: takes the room that is left.
+        others: follow it.
+    """
+    row = QWidget(parent)
+    add_row(column(row), text, first, *others, characters=WIDE_LABEL_CHARACTERS)
+    return row
 
 
 def compact(combo: QComboBox, characters: int = 5) -> QComboBox:

@@ -17,6 +17,7 @@ class WorkBox(QWidget):
 
     Attributes:
         buttons: by what they do.
+        batch_button: opens the dialog of batch jobs.
         suggest_actions: where to look for places to label.
         suggestion_bar: steps through places to label; hidden while there are none.
         review_bar: steps through polygons to review; likewise.
@@ -24,6 +25,7 @@ class WorkBox(QWidget):
 
     wanted = pyqtSignal(object)
     suggest_wanted = pyqtSignal(object)
+    batch_wanted = pyqtSignal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         """Build the widgets and listen to the session."""
@@ -40,6 +42,12 @@ class WorkBox(QWidget):
         grid.setSpacing(3)
         for place, button in enumerate(self.buttons.values()):
             grid.addWidget(button, place // 2, place % 2)
+        self.batch_button = QToolButton(self)
+        self.batch_button.setText(self.tr("&Batch…"))
+        self.batch_button.setToolTip(self.tr("Work through whole layers and folders of rasters, in the background"))
+        self.batch_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.batch_button.clicked.connect(self.batch_wanted)
+        grid.addWidget(self.batch_button, grid.rowCount(), 0, 1, 2)
         menu = QMenu(self.buttons[AreaWork.SUGGEST])
         self.suggest_actions = {
             AreaKind.VIEW: menu.addAction(self.tr("In what the map shows")),

@@ -14,7 +14,7 @@ from ..crops import Crop
 from ..further_inputs import FurtherInputs
 from ..progress import Progress
 from ..raster_source import RasterSource
-from ..segmenter import embedding_key
+from ..segment_work import embedding_key
 from ..store import EmbeddingKey, EmbeddingStore
 from ..store_files import StoredCrop
 from .reading import CropReader

@@ -84,11 +84,7 @@ class Finder:
             RasterError: the raster cannot be read.
             CancelledByUser: from ``progress.check``.
         """
-        found = join(list(self.pieces()), self._progress.check)
-        if area is not None:
-            anchors = shapely.points(self._to_map(np.array([middle(piece.outline) for piece in found]).reshape(-1, 2)))
-            shapely.prepare(area)
-            found = [piece for piece, at in zip(found, anchors, strict=True) if shapely.covers(area, at)]
+        found = within(join(list(self.pieces()), self._progress.check), self._plan, area)
         kept = [made for piece in found[:most] if (made := self._on_ground(piece, options)) is not None]
         return AreaFinds(tuple(kept), self.crops, self.skipped, max(0, len(found) - most))
 
@@ -122,17 +118,44 @@ class Finder:
                 if piece is not None:
                     yield piece
 
-    def _to_map(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self._plan.frame.to_map(points * 2.0**self._plan.level)
-
     def _on_ground(self, piece: Piece, options: OutlineOptions) -> AreaObject | None:
         self._progress.check()
-        # A crop at the raster's first corner has the pixels of the level for its own, however far they reach.
-        frame = CropFrame(self._plan.frame, Crop(self._plan.level, self._plan.size, 0, 0))
-        _, y = self._to_map(np.array([middle(piece.outline)]))[0]
-        flat = aspect(self._reader.source.info.crs_wkt, float(y))
-        outline = outlines.to_map(piece.outline, frame, options, aspect=flat)
-        return None if outline.is_empty else AreaObject(outline, piece.label, piece.score)
+        return on_ground(piece, self._plan, self._reader.source.info.crs_wkt, options)
+
+
+def _to_map(plan: TilePlan, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return plan.frame.to_map(points * 2.0**plan.level)
+
+
+def within(pieces: list[Piece], plan: TilePlan, area: BaseGeometry | None) -> list[Piece]:
+    """Return the objects whose middle lies in an area.
+
+    Args:
+        pieces: objects.
+        plan: that they were found in.
+        area: polygon in the raster's CRS; None for everywhere.
+    """
+    if area is None or not pieces:
+        return pieces
+    anchors = shapely.points(_to_map(plan, np.array([middle(piece.outline) for piece in pieces])))
+    shapely.prepare(area)
+    return [piece for piece, at in zip(pieces, anchors, strict=True) if shapely.covers(area, at)]
+
+
+def on_ground(piece: Piece, plan: TilePlan, crs_wkt: str, options: OutlineOptions) -> AreaObject | None:
+    """Clean an object's outline and bring it to the ground; None where nothing is left of it.
+
+    Args:
+        piece: the object.
+        plan: that it was found in.
+        crs_wkt: of the raster.
+        options: how outlines are cleaned.
+    """
+    # A crop at the raster's first corner has the pixels of the level for its own, however far they reach.
+    frame = CropFrame(plan.frame, Crop(plan.level, plan.size, 0, 0))
+    _, y = _to_map(plan, np.array([middle(piece.outline)]))[0]
+    outline = outlines.to_map(piece.outline, frame, options, aspect=aspect(crs_wkt, float(y)))
+    return None if outline.is_empty else AreaObject(outline, piece.label, piece.score)
 
 
 def contributed(plan: TilePlan, tile: Tile, candidate: Candidate, valid: NDArray[np.bool_] | None) -> Piece | None:

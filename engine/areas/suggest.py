@@ -17,7 +17,7 @@ from ..ground import aspect
 from ..messages import OutlineOptions
 from ..progress import Progress
 from ..prompting import Doubt, PromptList, choose
-from ..segmenter import covered
+from ..segment_work import covered
 from ..store_files import StoredCrop
 from ..tuning.exam import spread
 from ..tuning.objects import burn, to_pixels

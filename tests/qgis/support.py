@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qgis.core import QgsGeometry, QgsPointXY, QgsRasterLayer
+from qgis.core import QgsGeometry, QgsPointXY, QgsProject, QgsRasterLayer
 from qgis.gui import QgsMapCanvas, QgsMessageBar
 from qgis.PyQt.QtCore import QCoreApplication, QElapsedTimer, QEvent, QPoint, Qt
 from qgis.PyQt.QtTest import QTest
@@ -26,6 +26,7 @@ from samtune.engine.messages import (
 )
 from samtune.models.errors import CancelledByUser, SamTuneError
 from samtune.plugin.pending import PendingRequest
+from samtune.plugin.workbench import Surroundings
 
 UTM17 = "EPSG:32617"
 LEFT, TOP, PIXEL, COLUMNS, ROWS = 500000.0, 3300000.0, 2.0, 100, 80
@@ -234,6 +235,19 @@ class Window:
         self.menu = QMenu(self.window)
         self.factories: list[object] = []
         self.window.show()
+
+    def surroundings(self, project: QgsProject) -> Surroundings:
+        """Return what parts of the workbench take of QGIS; notices go nowhere."""
+        return Surroundings(
+            canvas=self.canvas,
+            project=project,
+            window=self.window,
+            show_notice=lambda _notice: None,
+            open_settings=lambda: None,
+            active_layer=self.activeLayer,
+            add_dock=self.addDockWidget,
+            remove_dock=self.removeDockWidget,
+        )
 
     def mainWindow(self) -> QMainWindow:  # noqa: N802 - QGIS's names from here on
         return self.window

@@ -18,7 +18,14 @@ from qgis.PyQt.QtWidgets import QAction, QApplication, QDialog, QWidget
 from samtune import classFactory
 from samtune.engine.messages import Method, ModelList
 from samtune.plugin import workbench as workbench_module
-from samtune.plugin.plugin import DOCK_ACTION, PROMPT_ACTION, TEACH_ACTION, SamTunePlugin
+from samtune.plugin.plugin import (
+    BATCH_ACTION,
+    DOCK_ACTION,
+    JOBS_ACTION,
+    PROMPT_ACTION,
+    TEACH_ACTION,
+    SamTunePlugin,
+)
 from samtune.plugin.session import EngineState
 from samtune.plugin.status import Action
 from samtune_test_support import (
@@ -91,12 +98,14 @@ def test_load_and_unload_twice_leaves_nothing(
     for opened in (False, True, True):
         made = classFactory(window)
         made.initGui()
-        assert leftovers(window)["menu"] == before["menu"] + 2
+        assert leftovers(window)["menu"] == before["menu"] + 4
         if opened:
             bench = made.open_dock()
             window.canvas.setMapTool(bench.tool)
             service = bench.service
             bench.teaching.open()
+            bench.batch.open_dialog()
+            bench.batch.open_panel()
         made.unload()
         spin(10)
         assert leftovers(window) == before
@@ -107,7 +116,8 @@ def test_load_and_unload_twice_leaves_nothing(
 
 def test_until_the_panel_is_opened_there_are_only_actions(plugin: SamTunePlugin, window: Window) -> None:
     assert plugin.workbench is None
-    assert [action.objectName() for action in window.menu.actions()] == [DOCK_ACTION, TEACH_ACTION]
+    names = [action.objectName() for action in window.menu.actions()]
+    assert names == [DOCK_ACTION, TEACH_ACTION, BATCH_ACTION, JOBS_ACTION]
     assert [action.objectName() for action in window.toolbar.actions()] == [DOCK_ACTION]
     assert not window.menu.actions()[0].icon().isNull()
 
@@ -128,6 +138,22 @@ def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window
     dock.close()
     spin(10)
     assert not action.isChecked(), "its own cross unchecks the action"
+
+
+def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Window) -> None:
+    _dock, batch, jobs = window.menu.actions()
+    batch.trigger()
+    spin(10)
+    desk = plugin.workbench.batch
+    assert desk.dialog.isVisible()
+    assert desk.panel is None
+    jobs.trigger()
+    spin(10)
+    assert desk.panel.isVisible()
+    button = desk.make_button(window.window)
+    desk.dialog.hide()
+    button.click()
+    assert desk.dialog.isVisible()
 
 
 def test_panel_chooses_the_projects_raster(plugin: SamTunePlugin, raster_layer: QgsRasterLayer, window: Window) -> None:

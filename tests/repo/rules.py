@@ -10,8 +10,8 @@ from pathlib import Path
 
 PARTS = ("engine", "models", "plugin", "ui")
 SHARED = frozenset(
-    {"engine.messages", "engine.tune_messages", "engine.area_messages", "engine.wire", "engine.framing",
-     "engine.provenance", "models.errors"}
+    {"engine.messages", "engine.tune_messages", "engine.area_messages", "engine.batch_messages", "engine.wire",
+     "engine.framing", "engine.provenance", "models.errors"}
 )  # fmt: skip
 """What both processes import: the wire, the attributes of what is written, the errors. Standard library only, and only
 each other."""
@@ -28,7 +28,7 @@ ALLOWED = {
     "ui": ("ui", "plugin"),
 }
 """Which parts a part may import, besides the shared modules."""
-COMPOSERS = frozenset({"plugin.plugin", "plugin.workbench", "plugin.area_desk", "plugin.teaching"})
+COMPOSERS = frozenset({"plugin.plugin", "plugin.workbench", "plugin.area_desk", "plugin.batch_desk", "plugin.teaching"})
 """The modules that put controllers and widgets together, and so know both sides of the arrow ui -> plugin."""
 
 

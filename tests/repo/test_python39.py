@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SHARED = (
     "engine/__init__.py",
     "engine/area_messages.py",
+    "engine/batch_messages.py",
     "engine/framing.py",
     "engine/messages.py",
     "engine/provenance.py",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import logging
 import os
 import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -39,6 +41,17 @@ from samtune.engine.area_messages import (  # noqa: E402
     SuggestParams,
     SuggestResult,
 )
+from samtune.engine.batch_messages import (  # noqa: E402
+    BatchEstimate,
+    BatchResult,
+    BatchRunParams,
+    BatchState,
+    BatchStatus,
+    BatchStatusParams,
+    BatchTask,
+    EstimateParams,
+    RasterProgress,
+)
 from samtune.engine.commands.serve import run_server  # noqa: E402
 from samtune.engine.messages import (  # noqa: E402
     AdapterReport,
@@ -55,7 +68,7 @@ from samtune.engine.messages import (  # noqa: E402
 )
 from samtune.engine.progress import Progress  # noqa: E402
 from samtune.engine.tune_messages import DescribeAdapterParams, FigureRow  # noqa: E402
-from samtune.models.errors import RasterError  # noqa: E402
+from samtune.models.errors import OutputError, RasterError  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import fake_tuning  # noqa: E402 - beside this file
@@ -202,6 +215,82 @@ def area_handlers() -> dict[Method, server.Handler]:
     }
 
 
+BATCH_UNITS = 10
+BATCH_RUNNING: set[str] = set()
+
+
+def batch_estimate(params: object, progress: Progress) -> BatchEstimate:
+    """Take each path for a raster; one whose name begins with ``bad`` cannot be used."""
+    if not isinstance(params, EstimateParams):
+        raise TypeError(params)
+    paths = params.spec.rasters.paths
+    bad = tuple(f"{Path(path).name}: no CRS" for path in paths if Path(path).name.startswith("bad"))
+    seconds = 60.0 if params.measure else -1.0
+    return BatchEstimate(len(paths) - len(bad), bad, BATCH_UNITS, 40, seconds, 1 << 20, 1 << 30, "fake")
+
+
+def batch_run(params: object, progress: Progress) -> BatchResult:
+    """Do ten units; in the fifth one, behave as the name of the class says the first time.
+
+    ``die`` and ``full`` end there with an error, ``slow`` takes longer over every unit.
+    """
+    if not isinstance(params, BatchRunParams):
+        raise TypeError(params)
+    job = Path(params.job)
+    if params.spec is not None:
+        kind, task = params.spec.class_name, params.spec.task.value
+        known = {"done": 0, "kind": kind, "task": task, "failed": False, "output": params.spec.outputs.vector}
+        job.write_text(json.dumps(known))
+    known = json.loads(job.read_text())
+    if params.outputs is not None:
+        known["output"] = params.outputs.vector
+        job.write_text(json.dumps(known))
+    BATCH_RUNNING.add(params.job)
+    try:
+        _batch_units(job, known, progress)
+    finally:
+        BATCH_RUNNING.discard(params.job)
+    return BatchResult(_batch_status(params.job, BatchState.FINISHED), 1.0, "samtune batch resume")
+
+
+def _batch_units(job: Path, known: dict[str, Any], progress: Progress) -> None:
+    while known["done"] < BATCH_UNITS:
+        progress.check()
+        time.sleep(0.2 if known["kind"] == "slow" else 0.01)
+        if known["done"] == 5 and not known["failed"]:
+            known["failed"] = True
+            job.write_text(json.dumps(known))
+            if known["kind"] == "die":
+                os._exit(7)
+            if known["kind"] == "full":
+                raise OutputError("The disk is full. Make room.", "ENOSPC")
+        known["done"] += 1
+        job.write_text(json.dumps(known))
+
+
+def batch_status(params: object, progress: Progress) -> BatchStatus:
+    """Tell what the job file holds."""
+    if not isinstance(params, BatchStatusParams):
+        raise TypeError(params)
+    known = json.loads(Path(params.job).read_text())
+    idle = BatchState.FINISHED if known["done"] == BATCH_UNITS else BatchState.WAITING
+    return _batch_status(params.job, BatchState.RUNNING if params.job in BATCH_RUNNING else idle)
+
+
+def _batch_status(job: str, state: BatchState) -> BatchStatus:
+    known = json.loads(Path(job).read_text())
+    done = known["done"]
+    rasters = (
+        RasterProgress("a.tif", state, BATCH_UNITS, done, objects=3 * done),
+        RasterProgress("bad.tif", BatchState.FAILED, problem="no CRS"),
+    )
+    outputs = (known["output"],) if state is BatchState.FINISHED and known["output"] else ()
+    return BatchStatus(
+        job, BatchTask(known["task"]), state, BATCH_UNITS, done, BATCH_UNITS, done, 3 * done, rasters=rasters,
+        outputs=outputs,
+    )  # fmt: skip
+
+
 def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
     """Make handlers; misbehave as the store's folder says."""
     kind, _, argument = settings.store_dir.partition(":")
@@ -222,6 +311,9 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
         Method.SEGMENT: segment,
         Method.WARM_UP: warm_up,
         **area_handlers(),
+        Method.BATCH_ESTIMATE: batch_estimate,
+        Method.BATCH_RUN: batch_run,
+        Method.BATCH_STATUS: batch_status,
         Method.DOWNLOAD: lambda _params, progress: (warm_up(WarmUpParams("work:20"), progress), model)[1],
         **fake_tuning.handlers(),
     }
