@@ -30,7 +30,9 @@ SAMPLE = ROOT / "docs" / "sample" / "neon_osbs.tif"
 
 
 def make_importable() -> None:
-    """Have this checkout found as ``samtune``."""
+    """Have this checkout found as ``samtune``, and nothing in this folder found as a package of the same name."""
+    here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [place for place in sys.path if place != here]
     spec = importlib.util.spec_from_file_location("samtune_bootstrap", ROOT / "engine" / "bootstrap.py")
     if spec is None or spec.loader is None:
         raise SystemExit("engine/bootstrap.py is missing")

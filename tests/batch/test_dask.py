@@ -27,7 +27,8 @@ from shapely.geometry import Point
 from .jobs import discs, do, features, on_map, prompt_spec, prompts, service
 
 PLACES = [(80 + 60 * (i % 9), 80 + 60 * (i // 9)) for i in range(36)]
-PRELOAD = Path(__file__).with_name("cluster.py")
+ROOT = Path(__file__).resolve().parent.parent.parent
+PRELOAD = "tests.batch.cluster"
 
 
 @pytest.fixture
@@ -47,7 +48,12 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             stdout=stream,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+                "XDG_CACHE_HOME": str(folder / "cache"),
+            },
         )
         process.log = log  # type: ignore[attr-defined]
         try:
@@ -87,8 +93,8 @@ def test_a_cluster_gives_what_one_process_gives_though_a_worker_dies(scene: Path
     pytest.importorskip("distributed", reason="distributed, which only clusters need, is not installed")
     spec = prompt_spec(scene, [scene / "a.tif"], scene / "points.gpkg")
     do(service(scene), scene / "one.samjob", spec)
-    options = ("--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard", "--preload", str(PRELOAD))
-    with started(scene, "scheduler", "--port", "0", "--no-dashboard", "--preload", str(PRELOAD)) as scheduler:
+    options = ("--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard", "--preload", PRELOAD)
+    with started(scene, "scheduler", "--port", "0", "--no-dashboard", "--preload", PRELOAD) as scheduler:
         address = seen(scheduler, rb"Scheduler at:\s+(tcp://\S+)")
         with (
             started(scene, "worker", address, *options) as first,
