@@ -246,14 +246,17 @@ def contents(path: Path) -> list[str]:
     return sorted(repr((bytes(wkb), *row)) for wkb, row in zip(geometries, zip(*kept, strict=True), strict=True))
 
 
-def kills(folder: Path, number: int) -> dict[str, Any]:
+def kills(folder: Path, number: int, *, quick: bool) -> dict[str, Any]:
     """Kill a job's process at random moments, resume it, and compare with one that was left alone."""
     from samtune.engine.batch.service import make_job
 
-    raster = mosaic(folder / "kills.vrt", 3_000)
+    side, prompts = (1_000, 12) if quick else (3_000, 60)
+    raster = mosaic(folder / "kills.vrt", side)
     rng = random.Random(0)
     points = prompts_file(
-        folder / "kills.gpkg", raster, [(rng.uniform(50, 2950), rng.uniform(50, 2950)) for _ in range(60)]
+        folder / "kills.gpkg",
+        raster,
+        [(rng.uniform(50, side - 50), rng.uniform(50, side - 50)) for _ in range(prompts)],
     )
     whole, killed = folder / "whole.samjob", folder / "killed.samjob"
     for path in (whole, killed):
@@ -283,7 +286,7 @@ def sections(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict
     if "memory" in args.only:
         yield "memory", memory(folder, quick=args.quick)
     if "kills" in args.only and args.kills:
-        yield "kills", kills(folder, args.kills)
+        yield "kills", kills(folder, args.kills, quick=args.quick)
 
 
 def main() -> int:
