@@ -104,6 +104,8 @@ class DaskExecutor:
                 try:
                     future = ready.get(timeout=_WAIT)
                 except queue.Empty:
+                    if not self._client.nthreads():
+                        progress.report(-1.0, "Waiting for workers: the cluster has none")
                     continue
                 order = under_way.pop(future)
                 done(self._result(future))

@@ -17,47 +17,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ...models.errors import OutputError
-from ..messages import RasterInfo
 from ..wire import from_wire, to_wire
 from .claim import Claim
 from .items import (
-    BatchObject,
     Feature,
     Ground,
     JobHeader,
     JobRaster,
-    RasterMark,
     Unit,
     UnitResult,
 )
+from .job_tables import APPLICATION_ID, FORMAT, add_notes, content_of, fill, insert, pair, raster_of, unit_of, update
 
 SUFFIX = ".samjob"
-APPLICATION_ID = 0x53_4D_54_4A
-FORMAT = 1
 BUSY_SECONDS = 60.0
 """How long a commit waits for a reader."""
-
-_TABLES = (
-    "CREATE TABLE job (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    "CREATE TABLE feature (number INTEGER PRIMARY KEY, wkb BLOB NOT NULL, label TEXT NOT NULL, vals TEXT NOT NULL)",
-    "CREATE TABLE raster (number INTEGER PRIMARY KEY, uri TEXT NOT NULL, inside TEXT NOT NULL, beside TEXT NOT NULL,"
-    " second TEXT NOT NULL, mark TEXT NOT NULL, problem TEXT NOT NULL, fingerprint TEXT NOT NULL, info TEXT,"
-    " level INTEGER, tiles INTEGER NOT NULL, notes TEXT NOT NULL DEFAULT '[]', output TEXT NOT NULL DEFAULT '')",
-    "CREATE TABLE unit (number INTEGER PRIMARY KEY, raster INTEGER NOT NULL REFERENCES raster, tiles INTEGER NOT NULL,"
-    " content TEXT NOT NULL, finished TEXT, skipped INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0)",
-    "CREATE INDEX unit_raster ON unit (raster, finished)",
-    "CREATE TABLE object (number INTEGER PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, place INTEGER NOT NULL,"
-    " wkb BLOB NOT NULL, label TEXT NOT NULL, score REAL NOT NULL, prompt TEXT NOT NULL, feature INTEGER NOT NULL,"
-    " adapter TEXT NOT NULL)",
-    "CREATE INDEX object_unit ON object (unit)",
-    "CREATE TABLE fragment (number INTEGER PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, tile INTEGER NOT NULL,"
-    " wkb BLOB NOT NULL, label TEXT NOT NULL, score REAL NOT NULL, extra TEXT NOT NULL)",
-    "CREATE INDEX fragment_unit ON fragment (unit)",
-    "CREATE TABLE block (number INTEGER PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, row INTEGER NOT NULL,"
-    " col INTEGER NOT NULL, classes INTEGER NOT NULL, side INTEGER NOT NULL, size INTEGER NOT NULL,"
-    " data BLOB NOT NULL)",
-    "CREATE INDEX block_place ON block (row, col)",
-)
 
 
 class JobFile:
@@ -126,7 +100,7 @@ class JobFile:
         with job_errors(path):
             half.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(half, isolation_level=None)) as db:
-                _fill(db, header, area, rasters, features)
+                fill(db, header, area, rasters, features)
             half.rename(path)
         return cls(path)
 
@@ -200,7 +174,7 @@ class JobFile:
             "SELECT number, uri, inside, beside, mark, problem, fingerprint, info, level, tiles, second FROM raster"
             " ORDER BY number"
         )
-        return [_raster(row) for row in rows]
+        return [raster_of(row) for row in rows]
 
     def plan_raster(self, claim: Claim, raster: JobRaster, units: Iterable[Unit]) -> None:
         """Note what was found out about a raster, and its units, numbered anew.
@@ -211,14 +185,14 @@ class JobFile:
             units: of it.
         """
         with self.writing(claim) as db:
-            rows = [(raster.number, unit.tiles, _content(unit)) for unit in units]
+            rows = [(raster.number, unit.tiles, content_of(unit)) for unit in units]
             db.executemany("INSERT INTO unit (raster, tiles, content) VALUES (?, ?, ?)", rows)
-            _update(db, replace(raster, tiles=sum(row[1] for row in rows)))
+            update(db, replace(raster, tiles=sum(row[1] for row in rows)))
 
     def set_raster(self, claim: Claim, raster: JobRaster) -> None:
         """Replace what is known of a raster."""
         with self.writing(claim) as db:
-            _update(db, raster)
+            update(db, raster)
 
     def set_output(self, claim: Claim, raster: int, path: str) -> None:
         """Note where a raster's class map was written."""
@@ -240,7 +214,7 @@ class JobFile:
             after,
             most,
         )
-        return [_unit(row) for row in rows]
+        return [unit_of(row) for row in rows]
 
     def raster_of(self, unit: int) -> int:
         """Return the number of the raster that a unit is of."""
@@ -249,11 +223,11 @@ class JobFile:
     def tiles(self) -> tuple[int, int]:
         """Return how many tiles there are in all, and how many are done."""
         query = "SELECT total(tiles), total(CASE WHEN finished IS NULL THEN 0 ELSE tiles END) FROM unit"
-        return _pair(self._rows(query)[0])
+        return pair(self._rows(query)[0])
 
     def units(self) -> tuple[int, int]:
         """Return how many units there are in all, and how many are done."""
-        return _pair(self._rows("SELECT count(*), count(finished) FROM unit")[0])
+        return pair(self._rows("SELECT count(*), count(finished) FROM unit")[0])
 
     def commit(self, claim: Claim, result: UnitResult, run: str = "") -> bool:
         """Write what a unit gave and that it is done, in one transaction.
@@ -274,11 +248,11 @@ class JobFile:
             )
             if not done.rowcount:
                 return False
-            _insert(db, result)
+            insert(db, result)
             if run:
                 db.execute("INSERT OR REPLACE INTO job VALUES ('run', ?)", (run,))
             if result.notes:
-                _add_notes(db, result)
+                add_notes(db, result)
         return True
 
     def features(self, numbers: Iterable[int]) -> list[Feature]:
@@ -309,115 +283,6 @@ class JobFile:
             if not rows:
                 return
             yield from rows
-
-
-def _fill(
-    db: sqlite3.Connection, header: JobHeader, area: Ground, rasters: Iterable[JobRaster], features: Iterable[Feature]
-) -> None:
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version = {FORMAT}")
-    db.execute("BEGIN")
-    for table in _TABLES:
-        db.execute(table)
-    values = {"header": json.dumps(to_wire(header)), "area": area.wkb, "area_crs": area.crs_wkt}
-    db.executemany("INSERT INTO job VALUES (?, ?)", values.items())
-    db.executemany(
-        "INSERT INTO raster (number, uri, inside, beside, second, mark, problem, fingerprint, tiles)"
-        " VALUES (?, ?, ?, ?, ?, ?, '', '', 0)",
-        ((item.number, item.uri, item.inside, item.beside, item.second, item.mark.value) for item in rasters),
-    )
-    db.executemany(
-        "INSERT INTO feature (number, wkb, label, vals) VALUES (?, ?, ?, ?)",
-        ((item.number, item.wkb, item.label, json.dumps(item.values)) for item in features),
-    )
-    db.execute("COMMIT")
-
-
-def _update(db: sqlite3.Connection, raster: JobRaster) -> None:
-    db.execute(
-        "UPDATE raster SET mark = ?, problem = ?, fingerprint = ?, info = ?, level = ?, tiles = ?, second = ?"
-        " WHERE number = ?",
-        (
-            raster.mark.value,
-            raster.problem,
-            raster.fingerprint,
-            None if raster.info is None else json.dumps(to_wire(raster.info)),
-            raster.level,
-            raster.tiles,
-            raster.second,
-            raster.number,
-        ),
-    )
-
-
-def _insert(db: sqlite3.Connection, result: UnitResult) -> None:
-    def rows(items: Iterable[BatchObject]) -> Iterator[tuple[object, ...]]:
-        for place, item in enumerate(items):
-            yield (result.unit, place, item.wkb, item.label, item.score, item.prompt, item.feature, item.adapter)
-
-    db.executemany(
-        "INSERT INTO object (unit, place, wkb, label, score, prompt, feature, adapter) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        rows(result.objects),
-    )
-    db.executemany(
-        "INSERT INTO fragment (unit, tile, wkb, label, score, extra) VALUES (?, ?, ?, ?, ?, ?)",
-        ((result.unit, f.tile, f.wkb, f.label, f.score, f.extra) for f in result.fragments),
-    )
-    db.executemany(
-        "INSERT INTO block (unit, row, col, classes, side, size, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((result.unit, b.row, b.col, *b.shape, b.data) for b in result.blocks),
-    )
-
-
-_MOST_NOTES = 100
-
-
-def _add_notes(db: sqlite3.Connection, result: UnitResult) -> None:
-    query = "SELECT number, notes FROM raster WHERE number = (SELECT raster FROM unit WHERE number = ?)"
-    number, known = db.execute(query, (result.unit,)).fetchone()
-    notes = [*json.loads(known), *result.notes][:_MOST_NOTES]
-    db.execute("UPDATE raster SET notes = ? WHERE number = ?", (json.dumps(notes), number))
-
-
-def _raster(row: tuple[object, ...]) -> JobRaster:
-    number, uri, inside, beside, mark, problem, fingerprint, info, level, tiles, second = row
-    return JobRaster(
-        number=int(str(number)),
-        uri=str(uri),
-        inside=str(inside),
-        beside=str(beside),
-        mark=RasterMark(str(mark)),
-        problem=str(problem),
-        fingerprint=str(fingerprint),
-        info=None if info is None else from_wire(RasterInfo, json.loads(str(info))),
-        level=None if level is None else int(str(level)),
-        tiles=int(str(tiles)),
-        second=str(second),
-    )
-
-
-def _pair(row: tuple[object, ...]) -> tuple[int, int]:
-    return int(float(str(row[0]))), int(float(str(row[1])))
-
-
-def _content(unit: Unit) -> str:
-    if unit.features:
-        return json.dumps({"features": unit.features})
-    return json.dumps({"block": unit.block, "coarser": unit.coarser})
-
-
-def _unit(row: tuple[object, ...]) -> Unit:
-    number, raster, tiles, content = row
-    parts = json.loads(str(content))
-    first, end, left, right = parts.get("block", (0, 0, 0, 0))
-    return Unit(
-        number=int(str(number)),
-        raster=int(str(raster)),
-        tiles=int(str(tiles)),
-        block=(first, end, left, right),
-        features=tuple(parts.get("features", ())),
-        coarser=parts.get("coarser", 0),
-    )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,4 @@ def prepare() -> None:
     worker.ModelService = lambda *_: FakeModels(FakeModel(512, "tiny"))
 
 
-def dask_setup(worker: object) -> None:
-    """Called by Dask in a worker that begins."""
-    prepare()
+prepare()

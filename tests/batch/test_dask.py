@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,15 +17,18 @@ import pytest
 from samtune.engine.batch import planning
 from samtune.engine.batch.dask_executor import DaskExecutor
 from samtune.engine.batch.items import JobHeader
+from samtune.engine.batch.job_file import JobFile
 from samtune.engine.batch.worker import Setup
-from samtune.engine.batch_messages import BatchOutputs, BatchRasters, BatchSpec, BatchTask
+from samtune.engine.batch_messages import BatchOutputs, BatchRasters, BatchRunParams, BatchSpec, BatchTask
+from samtune.engine.progress import NullProgress
 from samtune.models.errors import EnvironmentMissingError, SamTuneError
 from shapely.geometry import Point
 
 from .jobs import discs, do, features, on_map, prompt_spec, prompts, service
 
 PLACES = [(80 + 60 * (i % 9), 80 + 60 * (i // 9)) for i in range(36)]
-PRELOAD = Path(__file__).with_name("cluster.py")
+ROOT = Path(__file__).resolve().parent.parent.parent
+PRELOAD = "tests.batch.cluster"
 
 
 @pytest.fixture
@@ -46,7 +48,12 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             stdout=stream,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+                "XDG_CACHE_HOME": str(folder / "cache"),
+            },
         )
         process.log = log  # type: ignore[attr-defined]
         try:
@@ -56,13 +63,29 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def address_of(log: Path) -> str:
-    for _ in range(600):
-        found = re.search(rb"Scheduler at:\s+(tcp://\S+)", log.read_bytes())
+def seen(process: subprocess.Popen[bytes], pattern: bytes) -> str:
+    """Wait for a line in a process's log."""
+    log: Path = process.log  # type: ignore[attr-defined]
+    for _ in range(900):
+        found = re.search(pattern, log.read_bytes())
         if found:
             return found.group(1).decode()
         time.sleep(0.1)
     raise AssertionError(log.read_text())
+
+
+class Killing(NullProgress):
+    """Kills a process once two units are done."""
+
+    def __init__(self, process: subprocess.Popen[bytes], job: Path) -> None:
+        self._process, self._job, self.killed = process, job, False
+
+    def check(self) -> None:
+        if not self.killed:
+            with JobFile(self._job) as job:
+                if job.units()[1] >= 2:
+                    self._process.send_signal(signal.SIGKILL)
+                    self.killed = True
 
 
 @pytest.mark.timeout(240)
@@ -70,15 +93,20 @@ def test_a_cluster_gives_what_one_process_gives_though_a_worker_dies(scene: Path
     pytest.importorskip("distributed", reason="distributed, which only clusters need, is not installed")
     spec = prompt_spec(scene, [scene / "a.tif"], scene / "points.gpkg")
     do(service(scene), scene / "one.samjob", spec)
-    options = ("--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard", "--preload", str(PRELOAD))
-    with started(scene, "scheduler", "--port", "0", "--no-dashboard", "--preload", str(PRELOAD)) as scheduler:
-        address = address_of(scheduler.log)  # type: ignore[attr-defined]
-        with started(scene, "worker", address, *options) as first, started(scene, "worker", address, *options):
-            timer = threading.Timer(6.0, first.send_signal, (signal.SIGKILL,))
-            timer.start()
+    options = ("--nthreads", "1", "--nworkers", "1", "--no-nanny", "--no-dashboard", "--preload", PRELOAD)
+    with started(scene, "scheduler", "--port", "0", "--no-dashboard", "--preload", PRELOAD) as scheduler:
+        address = seen(scheduler, rb"Scheduler at:\s+(tcp://\S+)")
+        with (
+            started(scene, "worker", address, *options) as first,
+            started(scene, "worker", address, *options) as second,
+        ):
+            for worker in (first, second):
+                seen(worker, rb"(Registered to)")
             many = replace(spec, outputs=BatchOutputs(str(scene / "many.gpkg")))
-            result = do(service(scene), scene / "many.samjob", many, scheduler=address)
-            timer.cancel()
+            killing = Killing(first, scene / "many.samjob")
+            params = BatchRunParams(str(scene / "many.samjob"), many, scheduler=address)
+            result = service(scene).run(params, killing)
+    assert killing.killed
     assert result.status.units_done == 18
     assert features(scene / "many.gpkg") == features(scene / "out.gpkg")
 
