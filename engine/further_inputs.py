@@ -193,12 +193,13 @@ class FurtherInputs:
         """Tell whether the second raster is still the one that was opened; the first one's keeper asks for that."""
         return self._second is None or self._second.is_current()
 
-    def read(self, source: RasterSource, crop: Crop) -> SidePixels | None:
+    def read(self, source: RasterSource, crop: Crop, *, partly: bool = False) -> SidePixels | None:
         """Return what the adapter wants of a crop besides its picture; None where it wants nothing.
 
         Args:
             source: the raster in use.
             crop: of it.
+            partly: the second raster need not reach there; its picture is black then, and nowhere valid.
 
         Raises:
             RasterError: a file is gone or damaged, or the second raster has no data there.
@@ -208,7 +209,7 @@ class FurtherInputs:
             bands = to_channels(read_crop(self._dataset, self._numbers, crop), self._records)
         if self._second is not None:
             picture, valid = self._second.read(source, crop)
-            if not valid.any():
+            if not (partly or valid.any()):
                 raise RasterError("The second raster has no data here. Give one of the same ground.")
             return SidePixels(bands, picture, valid)
         return None if bands is None else SidePixels(bands)

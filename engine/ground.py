@@ -5,8 +5,12 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
+
+from .crops import RasterFrame
+from .messages import OutlineOptions, RasterInfo
 
 _STEEPEST = 1e-3
 """Smallest ratio of a degree of longitude to one of latitude that is reckoned with: at the poles it is 0."""
@@ -65,3 +69,18 @@ def metres_per_unit(crs_wkt: str, x: float, y: float) -> float:
         return 1.0
     _, _, lengths = geod.inv(lon[:1] * 2, lat[:1] * 2, lon[1:], lat[1:])
     return math.sqrt(lengths[0] * lengths[1]) / step
+
+
+def outline_options(info: RasterInfo, simplify: float, min_hole: float, min_part: float) -> OutlineOptions:
+    """Turn metres into units of a raster's CRS, as long as they are at its middle; pixels where it has no CRS.
+
+    Args:
+        info: of the raster.
+        simplify: tolerance, metres.
+        min_hole: least area of a hole, square metres.
+        min_part: least area of a part, square metres.
+    """
+    frame = RasterFrame(info.width, info.height, info.transform)
+    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
+    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
+    return OutlineOptions(simplify / unit, min_hole / unit**2, min_part / unit**2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -86,6 +87,11 @@ class RasterSource:
         self._choice = choose_bands(spec.bands, interpretation)
         self._palette = self._read_palette() if self._choice.palette else None
         self.info = self._describe(spec, interpretation)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the raster consists of."""
+        return self._files
 
     def close(self) -> None:
         """Close the file."""

@@ -6,26 +6,18 @@ Requests are stateless; what is remembered between them (open rasters, embedding
 from __future__ import annotations
 
 import base64
-import itertools
-import time
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..models.errors import RasterError
-from . import outlines
-from .adapters import AdapterService, LoadedAdapter, refuse_without_prompts, warnings
+from .adapters import AdapterService, refuse_without_prompts
 from .crops import Crop, CropFrame, crop_at
-from .further_inputs import FurtherInputs, FurtherInputsKeeper
-from .ground import aspect
+from .further_inputs import FurtherInputsKeeper
 from .messages import (
     Empty,
-    OutlineOptions,
     PrepareParams,
     PrepareResult,
     RasterInfo,
@@ -33,12 +25,26 @@ from .messages import (
     SegmentParams,
     SegmentResult,
 )
-from .placing import Place, check_on_data, locate, on_raster
+from .placing import check_on_data, locate, on_raster
 from .png import encode_png, thumbnail
-from .progress import Progress
-from .prompting import Answer, Doubt, PromptList, PromptMemory
+from .progress import NullProgress, Progress
+from .prompting import Doubt, PromptList, PromptMemory
 from .raster_source import RasterSource
-from .store import EmbeddingKey, EmbeddingStore
+from .segment_work import (
+    Answered,
+    Asked,
+    Found,
+    Looked,
+    Picture,
+    Work,
+    covered,
+    input_size_of,
+    key_of,
+    outline_of,
+    why,
+    without_outline,
+)
+from .store import EmbeddingStore
 from .store_files import StoredCrop
 
 if TYPE_CHECKING:
@@ -46,14 +52,6 @@ if TYPE_CHECKING:
 
 OPEN_RASTERS = 8
 """Rasters kept open."""
-
-DOUBTS: dict[Doubt, str] = {
-    Doubt.EMPTY: "The model finds no object here. Click nearer to the object's middle, or draw a box around it.",
-    Doubt.WHOLE: "The model sees no border in this view. Choose a coarser level to show it more, or draw a box.",
-    Doubt.UNSURE: "The model is not sure of any object here. Draw a box around it, or try another level.",
-}
-EMPTY_BOX = "The model finds no object in this box. Click the object's middle as well, or try another level."
-CORRECTED_AWAY = "Nothing is left after this click. Undo it and click elsewhere."
 
 
 class Models(Protocol):
@@ -63,57 +61,8 @@ class Models(Protocol):
         """Return a loaded model; raises ModelMissingError."""
 
 
-@dataclass
-class _Work:
-    """What one request needs all along.
-
-    Attributes:
-        seconds: time spent per step.
-    """
-
-    source: RasterSource
-    model: PromptableModel
-    adapter: LoadedAdapter | None
-    further: FurtherInputs | None
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str, fraction: float, message: str) -> Iterator[None]:
-        """Check for a cancel, report, and time what the block does."""
-        self.progress.check()
-        self.progress.report(fraction, message)
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-    @contextmanager
-    def adapted(self) -> Iterator[None]:
-        """Have the model compute with the request's adapter, or without any."""
-        with self.model.using(self.adapter.adapter if self.adapter else None):
-            yield
-
-    def notes(self, level: int) -> tuple[str, ...]:
-        """Say what speaks against the request's adapter on this raster at this level."""
-        return warnings(self.adapter.card, self.source.info, level) if self.adapter else ()
-
-    def counting_check(self, message: str, start: float, end: float, steps: int) -> Callable[[], None]:
-        """Return a check for a cancel, to be called before each of ``steps`` steps, that reports how far they are."""
-        begun = itertools.count()
-
-        def check() -> None:
-            self.progress.check()
-            done = next(begun)
-            if done:
-                self.progress.report(start + (end - start) * min(done / max(steps, 1), 1.0), message)
-
-        return check
-
-
 class Segmenter:
-    """Opens rasters, encodes crops, segments objects. For one thread."""
+    """Opens rasters, encodes crops, segments objects. One thread at a time may use the model."""
 
     def __init__(self, models: Models, store: EmbeddingStore, adapters: AdapterService | None = None) -> None:
         """Join the parts.
@@ -130,6 +79,7 @@ class Segmenter:
         self._further = FurtherInputsKeeper()
         self._sources: OrderedDict[RasterSpec, RasterSource] = OrderedDict()
         self._completed: dict[RasterSpec, RasterSpec] = {}
+        self._lock = threading.Lock()
 
     def open(self, spec: RasterSpec, progress: Progress) -> RasterInfo:
         """Open a raster and fill in the defaults of its spec.
@@ -164,10 +114,11 @@ class Segmenter:
             ModelMissingError: the model's weights are not on this machine.
             TuningError: the adapter is missing, damaged or for another model.
         """
-        work = self._work(params, progress)
+        with self._lock:
+            work = self._work(params, progress)
         raster = work.source.frame
         pixel = on_raster(raster, np.array([[params.x, params.y]]), "The place")[0]
-        crop = crop_at(raster, _input_size(work), params.level, (float(pixel[0]), float(pixel[1])))
+        crop = crop_at(raster, input_size_of(work), params.level, (float(pixel[0]), float(pixel[1])))
         picture = self._picture(work, crop) if params.thumbnail > 0 else None
         found = self._embedding(work, crop, cached_only=params.cached_only, picture=picture)
         png = b""
@@ -202,23 +153,79 @@ class Segmenter:
             ModelMissingError: the model's weights are not on this machine.
             TuningError: the adapter is missing, damaged or for another model.
         """
-        work = self._work(params, progress)
-        place = locate(work.source.frame, _input_size(work), params)
-        found = self._embedding(work, place.frame.crop, cached_only=params.cached_only, prompts=place.prompts)
+        return self.outline(self.answer(self.ask(params, progress)))
+
+    def ask(self, params: SegmentParams, progress: Progress, *, ahead: bool = False) -> Asked:
+        """Do the first third of :meth:`segment`: find out where to look. Serves several threads.
+
+        Args:
+            params: as for :meth:`segment`.
+            progress: likewise.
+            ahead: read the raster now where the crop is not in the store, while another thread has the model.
+
+        Returns:
+            What :meth:`answer` takes.
+        """
+        with self._lock:
+            work = self._work(params, progress)
+        place = locate(work.source.frame, input_size_of(work), params)
+        unknown = ahead and self._store.get(key_of(work, place.frame.crop)) is None
+        return Asked(params, work, place, self._picture(work, place.frame.crop) if unknown else None)
+
+    def answer(self, asked: Asked) -> Answered:
+        """Do the second third of :meth:`segment`: run the model."""
+        work, place, params = asked.work, asked.place, asked.params
+        cached_only = params.cached_only
+        found = self._embedding(
+            work, place.frame.crop, cached_only=cached_only, picture=asked.picture, prompts=place.prompts
+        )
         if found is None:
-            return _without_outline(Empty.COLD, place, work, "", "This part of the raster is not encoded yet.")
+            return Answered(asked, None, None)
         with work.step("decode", 0.9, "Segmenting"), work.adapted():
             answer = self._memory.answer(
                 work.model,
                 found.digest + (work.adapter.digest if work.adapter else ""),
                 found.crop.embedding,
-                _covered(found.crop),
+                covered(found.crop),
                 place.prompts,
-                progress.check,
+                work.progress.check,
             )
+        return Answered(asked, found, answer)
+
+    def outline(self, answered: Answered) -> SegmentResult:
+        """Do the last third of :meth:`segment`: trace the outline. Serves several threads."""
+        work, place, found, answer = answered.asked.work, answered.asked.place, answered.found, answered.answer
+        if found is None or answer is None:
+            return without_outline(Empty.COLD, place, work, "", "This part of the raster is not encoded yet.")
         if answer.doubt is not Doubt.NONE:
-            return _without_outline(Empty.NOTHING, place, work, found.source, _why(answer.doubt, place.prompts))
-        return _outline(answer, found, place, work, params.outline)
+            return without_outline(Empty.NOTHING, place, work, found.source, why(answer.doubt, place.prompts))
+        return outline_of(answer, found, place, work, answered.asked.params.outline)
+
+    def look(self, params: PrepareParams, crop: Crop) -> Looked | None:
+        """Read a crop that is to be encoded; serves several threads.
+
+        Args:
+            params: raster, model and adapter; place and level do not matter.
+            crop: of the raster.
+
+        Returns:
+            What :meth:`encode` takes; None where the raster has no data.
+        """
+        with self._lock:
+            work = self._work(params, NullProgress())
+        if self._store.get(key_of(work, crop)) is not None:
+            return Looked(work, crop, None)
+        picture = self._picture(work, crop)
+        return Looked(work, crop, picture) if picture.valid.any() else None
+
+    def encode(self, looked: Looked) -> str:
+        """Encode a crop into the store; says where its embedding came from, as :class:`SegmentResult`."""
+        found = self._embedding(looked.work, looked.crop, cached_only=False, picture=looked.picture)
+        return found.source if found else ""
+
+    def input_size(self, model: str) -> int:
+        """Return the side of the square that a model sees, pixels."""
+        return self._models.get(model).card.input_size
 
     def forget(self) -> None:
         """Drop remembered answers and open rasters; used with clearing the store."""
@@ -250,35 +257,35 @@ class Segmenter:
             source.close()
         self._completed = {asked: known for asked, known in self._completed.items() if known != complete}
 
-    def _work(self, params: PrepareParams | SegmentParams, progress: Progress) -> _Work:
+    def _work(self, params: PrepareParams | SegmentParams, progress: Progress) -> Work:
         progress.check()
         source, model = self._source(params.raster), self._models.get(params.model, progress)
         adapter = self._adapters.get(params.adapter, model, progress) if params.adapter else None
         if adapter is None:
-            return _Work(source, model, None, None, progress)
+            return Work(source, model, None, None, progress)
         refuse_without_prompts(adapter.card)
-        return _Work(source, model, adapter, self._further.get(adapter.card, source, params.second), progress)
+        return Work(source, model, adapter, self._further.get(adapter.card, source, params.second), progress)
 
-    def _picture(self, work: _Work, crop: Crop) -> _Picture:
+    def _picture(self, work: Work, crop: Crop) -> Picture:
         with work.step("read", 0.05, "Reading the raster"):
             pixels = work.source.read(crop, work.progress.check)
-            return _Picture(work.source.picture(pixels), pixels.valid)
+            return Picture(work.source.picture(pixels), pixels.valid)
 
     def _embedding(
         self,
-        work: _Work,
+        work: Work,
         crop: Crop,
         *,
         cached_only: bool,
-        picture: _Picture | None = None,
+        picture: Picture | None = None,
         prompts: PromptList | None = None,
-    ) -> _Found | None:
+    ) -> Found | None:
         """Return a crop's embedding, encoded now if need be; prompts are first checked to lie on data."""
-        key = _key(work, crop)
+        key = key_of(work, crop)
         stored = self._store.get(key)
         if stored is not None:
             check_on_data(stored[0].valid, prompts)
-            return _Found(*stored, key.digest)
+            return Found(*stored, key.digest)
         if cached_only:
             return None
         picture = picture or self._picture(work, crop)
@@ -292,97 +299,4 @@ class Segmenter:
             embedding = work.model.encode(picture.image, picture.valid, check, side)
         fresh = StoredCrop(embedding, None if picture.valid.all() else picture.valid)
         self._store.put(key, fresh)
-        return _Found(fresh, "encoder", key.digest)
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """(S, S, 3) uint8 RGB and (S, S) bool."""
-
-    image: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """An embedding, where it came from, and its key."""
-
-    crop: StoredCrop
-    source: str
-    digest: str
-
-
-def _key(work: _Work, crop: Crop) -> EmbeddingKey:
-    info, card = work.source.info, work.model.card
-    encoder = work.adapter.encoder if work.adapter else ""
-    if encoder and work.further:
-        encoder += work.further.digest
-    return EmbeddingKey.of(info.fingerprint, info.spec, crop, card.sha256 or card.name, encoder)
-
-
-def _input_size(work: _Work) -> int:
-    return work.model.card.input_size
-
-
-def _covered(crop: StoredCrop) -> NDArray[np.bool_]:
-    """Bring validity to the grid of the logits, a quarter of the input: a cell with any data counts."""
-    cells = 4 * crop.embedding.shape[1]
-    if crop.valid is None:
-        return np.ones((cells, cells), bool)
-    share = len(crop.valid) // cells
-    return np.asarray(crop.valid.reshape(cells, share, cells, share).any(axis=(1, 3)))
-
-
-def _why(doubt: Doubt, prompts: PromptList) -> str:
-    if prompts.shorter is not None:
-        return CORRECTED_AWAY
-    return EMPTY_BOX if prompts.box else DOUBTS[doubt]
-
-
-def _without_outline(empty: Empty, place: Place, work: _Work, source: str, message: str) -> SegmentResult:
-    return SegmentResult(
-        empty=empty,
-        wkb="",
-        score=0.0,
-        area=0.0,
-        touches_edge=False,
-        level=place.frame.crop.level,
-        crop=place.frame.corners,
-        source=source,
-        seconds=work.seconds,
-        message=message,
-        adapter=work.adapter.card.name if work.adapter else "",
-        notes=work.notes(place.frame.crop.level),
-    )
-
-
-def _outline(answer: Answer, found: _Found, place: Place, work: _Work, options: OutlineOptions) -> SegmentResult:
-    frame, size = place.frame, place.frame.crop.size
-    cell = size / answer.logits.shape[1]
-    points = place.prompts.points
-    prompts = outlines.InputPrompts(
-        np.array([point[:2] for point in points if point[2]]).reshape(-1, 2),
-        np.array([point[:2] for point in points if not point[2]]).reshape(-1, 2),
-        place.prompts.box,
-    )
-    with work.step("outline", 0.95, "Tracing the outline"):
-        traced = outlines.clip_to_valid(outlines.trace(answer.logits, size), frame, found.crop.valid)
-        kept = outlines.select_parts(traced, prompts, cell)
-        flat = aspect(work.source.info.crs_wkt, float(np.mean([y for _, y in frame.corners])))
-        clicks = outlines.Clicks(prompts, outlines.CLICK_TOLERANCE * cell)
-        ground = outlines.to_map(kept, frame, options, clicks, flat)
-    if ground.is_empty:
-        return _without_outline(Empty.NOTHING, place, work, found.source, _why(Doubt.EMPTY, place.prompts))
-    return SegmentResult(
-        empty=Empty.NONE,
-        wkb=ground.wkb_hex,
-        score=answer.score,
-        area=float(ground.area),
-        touches_edge=outlines.touches_edge(kept, frame, cell),
-        level=frame.crop.level,
-        crop=frame.corners,
-        source=found.source,
-        seconds=work.seconds,
-        adapter=work.adapter.card.name if work.adapter else "",
-        notes=work.notes(frame.crop.level),
-    )
+        return Found(fresh, "encoder", key.digest)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import numpy as np
 import pyogrio
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
-from pyproj import CRS, Transformer
+from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 from shapely.geometry import MultiPolygon
 
@@ -41,6 +43,7 @@ class Outline:
         bands: numbers shown as RGB, counted from 1.
         adapter: name of the adapter; empty for none.
         reviewed: a person has accepted it.
+        time: when it was made, UTC; None for now.
     """
 
     geometry: MultiPolygon
@@ -52,6 +55,7 @@ class Outline:
     bands: tuple[int, ...]
     adapter: str = ""
     reviewed: bool = False
+    time: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -81,21 +85,29 @@ def ground_area(geometry: MultiPolygon, crs_wkt: str) -> float:
     Returns:
         Square metres; NaN without a CRS, or with one that has no place on Earth.
     """
-    if not crs_wkt:
-        return float("nan")
-    crs = CRS.from_wkt(crs_wkt)
-    if crs.geodetic_crs is None:
+    to_degrees, geod = _geodetic(crs_wkt)
+    if to_degrees is None or geod is None:
         return float("nan")
     try:
-        to_degrees = Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
         degrees = shapely.transform(geometry, lambda xy: np.column_stack(to_degrees.transform(xy[:, 0], xy[:, 1])))
     except ProjError:
         return float("nan")
-    geod = crs.get_geod()
-    if geod is None or not np.isfinite(shapely.get_coordinates(degrees)).all():
+    if not np.isfinite(shapely.get_coordinates(degrees)).all():
         return float("nan")
     area, _ = geod.geometry_area_perimeter(shapely.orient_polygons(degrees))
     return abs(float(area))
+
+
+@functools.lru_cache(maxsize=8)
+def _geodetic(crs_wkt: str) -> tuple[Transformer | None, Geod | None]:
+    """Return the way to degrees and the ellipsoid; None for a CRS without a place on Earth."""
+    crs = CRS.from_wkt(crs_wkt) if crs_wkt else None
+    if crs is None or crs.geodetic_crs is None:
+        return None, None
+    try:
+        return Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True), crs.get_geod()
+    except ProjError:
+        return None, None
 
 
 def check_target(target: Target) -> None:
@@ -113,10 +125,10 @@ def check_target(target: Target) -> None:
         raise OutputError(f"There is no folder {target.path.parent}. Make it first.")
     if target.path.exists() and not (target.overwrite or target.append):
         raise OutputError(f"{target.path} exists. Use --overwrite to replace it or --append to add to it.")
-    _refuse_open(target.path)
+    refuse_open(target.path)
 
 
-def _refuse_open(path: Path) -> None:
+def refuse_open(path: Path) -> None:
     """Refuse a file that somebody has open.
 
     It is replaced as a whole: what the other program has not written into it yet would be lost, and its journal, left
@@ -143,18 +155,37 @@ def write_outlines(target: Target, outlines: Sequence[Outline], crs_wkt: str) ->
     """
     check_target(target)
     adding = target.append and target.path.exists()
-    with _output_errors(target.path), TemporaryDirectory(prefix=".samtune-", dir=target.path.parent) as folder:
+    with output_errors(target.path), TemporaryDirectory(prefix=".samtune-", dir=target.path.parent) as folder:
         half = Path(folder) / target.path.name
         if adding:
             shutil.copyfile(target.path, half)
             _check_layer(half, target.layer, crs_wkt)
-        _write(half, target.layer, outlines, crs_wkt, adding=adding)
-        _refuse_open(target.path)
+        write_layer(half, target.layer, outlines, crs_wkt, adding=adding)
+        refuse_open(target.path)
         half.replace(target.path)
 
 
-def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *, adding: bool) -> None:
-    now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ms")
+def write_layer(
+    path: Path,
+    layer: str,
+    outlines: Sequence[Outline],
+    crs_wkt: str,
+    further: Mapping[str, NDArray[np.generic]] = MappingProxyType({}),
+    *,
+    adding: bool,
+) -> None:
+    """Write outlines to a GeoPackage's layer, in place: for :func:`write_outlines`, and for what comes in batches.
+
+    Args:
+        path: of the GeoPackage.
+        layer: in it.
+        outlines: all in one CRS; none makes an empty layer.
+        crs_wkt: WKT of that CRS; empty for none.
+        further: columns behind those that say how outlines were made.
+        adding: the layer is there, and they are added to it.
+    """
+    now = datetime.now(UTC)
+    times = [(item.time or now).astimezone(UTC).replace(tzinfo=None) for item in outlines]
     columns = {
         "class": _texts(item.label for item in outlines),
         "score": np.array([item.score for item in outlines], np.float64),
@@ -164,7 +195,7 @@ def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *,
         "prompt": _texts(item.prompt for item in outlines),
         "raster": _texts(item.raster for item in outlines),
         "bands": _texts(bands_text(item.bands) for item in outlines),
-        "time": np.array([now] * len(outlines), "datetime64[ms]"),
+        "time": np.array(times, "datetime64[ms]"),
         "reviewed": np.array([item.reviewed for item in outlines], bool),
     }
     with warnings.catch_warnings():
@@ -172,8 +203,8 @@ def _write(path: Path, layer: str, outlines: Sequence[Outline], crs_wkt: str, *,
         pyogrio.raw.write(
             str(path),
             np.array([item.geometry.wkb for item in outlines], object),
-            [columns[name] for name in FIELDS],
-            list(FIELDS),
+            [*(columns[name] for name in FIELDS), *further.values()],
+            [*FIELDS, *further],
             layer=layer,
             driver="GPKG",
             geometry_type="MultiPolygon",
@@ -201,7 +232,15 @@ def _check_layer(path: Path, layer: str, crs_wkt: str) -> None:
 
 
 @contextlib.contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is written into one error with a remedy.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
         yield
     except (DataSourceError, OSError, ValueError, RuntimeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class PromptableModel:
         """
         self.card = card
         self.device = device
-        with _device_errors(device):
+        with device_errors(device):
             self.network: Sam = network.to(device)
         speed_up(self.network.image_encoder)
         self._slot = AdapterSlot(self.network)
@@ -114,7 +114,7 @@ class PromptableModel:
             DeviceError: the device ran out of memory.
         """
         with self._slot.lock:
-            with _device_errors(self.device):
+            with device_errors(self.device):
                 self._slot.use(adapter)
             yield
 
@@ -144,7 +144,12 @@ class PromptableModel:
         _check_image(image, valid)
         pixels = [self._normalised(image, valid)]
         encoder = self.network.image_encoder
-        with self._slot.lock, _device_errors(self.device), fastest_precision(self.device), _checked(encoder, check):
+        with (
+            self._slot.lock,
+            device_errors(self.device),
+            fastest_precision(self.device),
+            checked((*encoder.blocks, encoder.neck), check),
+        ):
             adapter = self.adapter if side is not None else None
             if adapter is not None and side is not None and side.second is not None:
                 pixels.append(self._normalised(side.second, side.second_valid))
@@ -184,7 +189,7 @@ class PromptableModel:
         height, width = int(embedding.shape[1]), int(embedding.shape[2])
         prompts, positions = self._prompt_encoder(height, width)
         plane = self._mask_prompt(embedding, points, labels, box, mask_logits)
-        with self._slot.lock, _device_errors(self.device):
+        with self._slot.lock, device_errors(self.device):
             sparse, dense = prompts(
                 points=self._points(points, labels) if len(points) else None,
                 boxes=None if box is None else self._tensor(np.asarray(box, np.float32)[None]) - _CENTRE,
@@ -319,8 +324,13 @@ def _run_encoder(encoder: ImageEncoderViT, pixels: torch.Tensor) -> torch.Tensor
 
 
 @contextlib.contextmanager
-def _checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iterator[None]:
-    """Call ``check`` before every block while the context lasts."""
+def checked(modules: Iterable[nn.Module], check: Callable[[], None] | None) -> Iterator[None]:
+    """Have something called before modules compute, while the context lasts.
+
+    Args:
+        modules: parts of a network, such as the encoder's blocks.
+        check: may raise to stop the work; None for nothing.
+    """
     if check is None:
         yield
         return
@@ -329,7 +339,7 @@ def _checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iter
     def before(_module: nn.Module, _arguments: tuple[object, ...]) -> None:
         stop()
 
-    handles = [module.register_forward_pre_hook(before) for module in (*encoder.blocks, encoder.neck)]
+    handles = [module.register_forward_pre_hook(before) for module in modules]
     try:
         yield
     finally:
@@ -338,8 +348,15 @@ def _checked(encoder: ImageEncoderViT, check: Callable[[], None] | None) -> Iter
 
 
 @contextlib.contextmanager
-def _device_errors(device: torch.device) -> Iterator[None]:
-    """Turn the ways in which a device fails into one error with a remedy."""
+def device_errors(device: torch.device) -> Iterator[None]:
+    """Turn the ways in which a device fails into one error with a remedy.
+
+    Args:
+        device: that computes while the context lasts.
+
+    Raises:
+        DeviceError: its memory does not suffice.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -20,8 +19,8 @@ from ..adapters import level_of
 from ..cli import Subparsers
 from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
-from ..ground import metres_per_unit
-from ..messages import Empty, OutlineOptions, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
+from ..ground import outline_options
+from ..messages import Empty, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
 from ..model_service import ModelService
 from ..provenance import prompt_kind, raster_name
 from ..segmenter import Segmenter
@@ -151,16 +150,8 @@ def _params(args: argparse.Namespace, info: RasterInfo, size: int, card: Adapter
         level = level_of(card, info)
     if level is None:
         level = _level(info, box, size)
-    options = _options(args, info)
+    options = outline_options(info, args.simplify, args.min_hole, args.min_part)
     return SegmentParams(info.spec, args.model, level, points, box, options, adapter=args.adapter, second=args.second)
-
-
-def _options(args: argparse.Namespace, info: RasterInfo) -> OutlineOptions:
-    """Turn metres into units of the raster's CRS, as long as they are at the raster's middle."""
-    frame = RasterFrame(info.width, info.height, info.transform)
-    ((x, y),) = frame.to_map(np.array([[info.width / 2.0, info.height / 2.0]]))
-    unit = metres_per_unit(info.crs_wkt, float(x), float(y))
-    return OutlineOptions(args.simplify / unit, args.min_hole / unit**2, args.min_part / unit**2)
 
 
 def _ring(box: list[float] | None) -> tuple[tuple[float, float], ...]:

@@ -185,7 +185,7 @@ def test_a_file_opened_while_we_write_is_left_alone(tmp_path: Path, monkeypatch:
     def write_slowly(*_arguments: object, **_options: object) -> None:
         path.with_name("out.gpkg-wal").touch()
 
-    monkeypatch.setattr(vector_output, "_write", write_slowly)
+    monkeypatch.setattr(vector_output, "write_layer", write_slowly)
     with pytest.raises(OutputError, match="open in another program"):
         write_outlines(Target(path, append=True), [OUTLINE], UTM)
     assert path.read_bytes() == before
