@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .change_messages import ChangeParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -55,6 +56,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
+    from .change.service import ChangeService
     from .device import apply_threads, choose, give_way
     from .model_service import ModelService
     from .paths import chosen, default_folders
@@ -74,6 +76,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
     adapters = AdapterRequests(models, loaded, segmenter.open)
+    changes = ChangeService(models)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -102,6 +105,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.CHANGE: _typed(ChangeParams, changes.detect),
     }
 
 

@@ -184,7 +184,11 @@ def _write_parquet(stream: object, target: Path, geometry: str, crs_wkt: str) ->
             ".gpkg or .fgb, or install pyarrow into the engine's environment.",
         ) from error
     reader = pyarrow.RecordBatchReader.from_stream(stream)
-    column: dict[str, object] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"], "orientation": "counterclockwise"}
+    column: dict[str, object] = {
+        "encoding": "WKB",
+        "geometry_types": ["MultiPolygon"],
+        "orientation": "counterclockwise",
+    }
     column["crs"] = CRS.from_wkt(crs_wkt).to_json_dict() if crs_wkt else None
     about = {"version": "1.1.0", "primary_column": geometry, "columns": {geometry: column}}
     schema = reader.schema.with_metadata({b"geo": json.dumps(about).encode()})
@@ -193,4 +197,3 @@ def _write_parquet(stream: object, target: Path, geometry: str, crs_wkt: str) ->
     with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_table(pyarrow.Table.from_batches([batch]).cast(schema))
-
