@@ -92,6 +92,7 @@ COMMANDS = (
     Command("info", "versions, device, models and store of this installation"),
     Command("models", "list, download and import the base models"),
     Command("segment", "segment objects of a raster by points and boxes"),
+    Command("batch", "one task over many rasters, in a job that can be resumed"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
     Command("adapter", "show, check, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
 from .change_messages import ChangeParams
 from .messages import (
     AddAdapterParams,
@@ -56,6 +57,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
+    from .batch.items import Machine
+    from .batch.service import BatchService
     from .change.service import ChangeService
     from .device import apply_threads, choose, give_way
     from .model_service import ModelService
@@ -75,6 +78,8 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     store = open_store(settings.store_dir, folders.store, settings.store_bytes)
     loaded = AdapterService()
     segmenter = Segmenter(models, store, loaded)
+    machine = Machine(str(places.models), str(places.store), settings.device, settings.threads)
+    batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
     changes = ChangeService(models)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
@@ -106,6 +111,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
         Method.CHANGE: _typed(ChangeParams, changes.detect),
+        Method.BATCH_ESTIMATE: _typed(EstimateParams, batch.estimate),
+        Method.BATCH_RUN: _typed(BatchRunParams, batch.run),
+        Method.BATCH_STATUS: _typed(BatchStatusParams, batch.status),
     }
 
 

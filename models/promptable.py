@@ -202,10 +202,17 @@ class PromptableModel:
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask,
             )
-        return Decoded(logits[0].float().cpu().numpy(), self._expected(iou[0].float().cpu().numpy()))
+        return Decoded(logits[0].float().cpu().numpy(), self.expected_iou(iou[0].float().cpu().numpy()))
 
-    def _expected(self, estimates: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (k,) IoU to expect from the decoder's estimates, by the card's table if it has one."""
+    def expected_iou(self, estimates: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the IoU to expect from the decoder's estimates, by the card's table if it has one.
+
+        Args:
+            estimates: (k,).
+
+        Returns:
+            (k,) 0 to 1.
+        """
         table = self.card.expected_iou
         tuned = () if self.adapter is None else self.adapter.configs
         # A tuned decoder has learnt to estimate its own IoU; the table is of the one before.

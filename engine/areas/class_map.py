@@ -23,7 +23,7 @@ from ..tuning.reading import CropInputs
 from .blending import Strip
 from .looking import MapLook
 from .map_file import BLOCK, NODATA, MapFile, MapGrid
-from .reading import CropReader
+from .reading import TileReader
 from .tiles import Tile, TilePlan
 
 PANEL = 32 * BLOCK
@@ -67,7 +67,7 @@ def map_grid(frame: RasterFrame, level: int, crs_wkt: str) -> MapGrid:
 class Mapper:
     """Maps the crops of a plan."""
 
-    def __init__(self, plan: TilePlan, reader: CropReader, look: MapLook, progress: Progress) -> None:
+    def __init__(self, plan: TilePlan, reader: TileReader, look: MapLook, progress: Progress) -> None:
         """Join the parts.
 
         Args:
@@ -81,7 +81,7 @@ class Mapper:
         self._cell = ALIGN * 2 ** min(plan.level, 0)  # pixels of the map
         self._side = round(plan.size * 2 ** min(plan.level, 0))
         self._pixels = np.zeros(look.classes, np.int64)
-        self.grid = map_grid(plan.frame, plan.level, reader.source.info.crs_wkt)
+        self.grid = map_grid(plan.frame, plan.level, reader.crs_wkt)
         self.crops = self.skipped = 0
 
     def map(self, area: BaseGeometry | None, output: MapFile, confidence: MapFile | None) -> Mapped:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from ..crops import Crop
 from ..further_inputs import FurtherInputs
 from ..raster_source import RasterSource
 from ..tuning.reading import CropInputs
+
+
+class TileReader(Protocol):
+    """Gives what there is of a crop."""
+
+    @property
+    def crs_wkt(self) -> str:
+        """CRS of the raster; empty for none."""
+
+    def read(self, crop: Crop, check: Callable[[], None]) -> CropInputs | None:
+        """Return what a model is given of a crop; None where there is no data."""
 
 
 class CropReader:
@@ -22,6 +34,11 @@ class CropReader:
         """
         self.source = source
         self._further = further
+
+    @property
+    def crs_wkt(self) -> str:
+        """CRS of the raster; empty for none."""
+        return self.source.info.crs_wkt
 
     def read(self, crop: Crop, check: Callable[[], None]) -> CropInputs | None:
         """Read a crop; None where the raster has no data in it.

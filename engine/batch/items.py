@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ..area_messages import MapClass
 from ..batch_messages import BatchSpec
 from ..messages import RasterInfo
 
@@ -48,6 +49,7 @@ class JobHeader:
         crs_wkt: CRS of the output: that of the first usable raster; empty where that has none.
         fields: names and numpy types of the attributes that prompts carry over.
         prompts_crs: CRS of the prompts' coordinates.
+        classes: of MAP: what its values mean.
     """
 
     spec: BatchSpec
@@ -59,6 +61,7 @@ class JobHeader:
     crs_wkt: str = ""
     fields: tuple[tuple[str, str], ...] = ()
     prompts_crs: str = ""
+    classes: tuple[MapClass, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,22 +156,18 @@ class BatchObject:
 
 @dataclass(frozen=True)
 class MapBlock:
-    """A rectangle of a class map.
+    """What a tile answered for a class map.
 
     Attributes:
-        row: first one, and
-        col: first one, pixels of the map.
-        height: of the block.
-        width: of the block.
-        kind: what the bytes are; see :mod:`.map_blocks`.
-        data: compressed.
+        row: first row, and
+        col: first column of the tile, raster pixels.
+        shape: numbers of classes and of cells per side of the answer, and of pixels per side of the tile.
+        data: see :mod:`.map_blocks`.
     """
 
     row: int
     col: int
-    height: int
-    width: int
-    kind: str
+    shape: tuple[int, int, int]
     data: bytes
 
 
@@ -178,15 +177,13 @@ class Fragment:
 
     Attributes:
         tile: number in the raster's plan.
-        object: which of the unit's objects it is part of, counted from 0; -1: of none, it is only there to be joined.
-        wkb: in the raster's CRS.
+        wkb: in pixels of the level.
         label: class.
         score: 0 to 1.
-        extra: what the joining needs besides, JSON.
+        extra: what the joining needs besides, JSON; see :mod:`.fragments`.
     """
 
     tile: int
-    object: int
     wkb: bytes
     label: str
     score: float

@@ -23,11 +23,9 @@ from .claim import Claim
 from .items import (
     BatchObject,
     Feature,
-    Fragment,
     Ground,
     JobHeader,
     JobRaster,
-    MapBlock,
     RasterMark,
     Unit,
     UnitResult,
@@ -53,11 +51,12 @@ _TABLES = (
     " adapter TEXT NOT NULL)",
     "CREATE INDEX object_unit ON object (unit)",
     "CREATE TABLE fragment (number INTEGER PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, tile INTEGER NOT NULL,"
-    " place INTEGER NOT NULL, wkb BLOB NOT NULL, label TEXT NOT NULL, score REAL NOT NULL, extra TEXT NOT NULL)",
+    " wkb BLOB NOT NULL, label TEXT NOT NULL, score REAL NOT NULL, extra TEXT NOT NULL)",
     "CREATE INDEX fragment_unit ON fragment (unit)",
     "CREATE TABLE block (number INTEGER PRIMARY KEY, unit INTEGER NOT NULL REFERENCES unit, row INTEGER NOT NULL,"
-    " col INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL, kind TEXT NOT NULL, data BLOB NOT NULL)",
-    "CREATE INDEX block_unit ON block (unit)",
+    " col INTEGER NOT NULL, classes INTEGER NOT NULL, side INTEGER NOT NULL, size INTEGER NOT NULL,"
+    " data BLOB NOT NULL)",
+    "CREATE INDEX block_place ON block (row, col)",
 )
 
 
@@ -243,12 +242,26 @@ class JobFile:
         )
         return [_unit(row) for row in rows]
 
-    def commit(self, claim: Claim, result: UnitResult) -> bool:
+    def raster_of(self, unit: int) -> int:
+        """Return the number of the raster that a unit is of."""
+        return int(str(self._rows("SELECT raster FROM unit WHERE number = ?", unit)[0][0]))
+
+    def tiles(self) -> tuple[int, int]:
+        """Return how many tiles there are in all, and how many are done."""
+        query = "SELECT total(tiles), total(CASE WHEN finished IS NULL THEN 0 ELSE tiles END) FROM unit"
+        return _pair(self._rows(query)[0])
+
+    def units(self) -> tuple[int, int]:
+        """Return how many units there are in all, and how many are done."""
+        return _pair(self._rows("SELECT count(*), count(finished) FROM unit")[0])
+
+    def commit(self, claim: Claim, result: UnitResult, run: str = "") -> bool:
         """Write what a unit gave and that it is done, in one transaction.
 
         Args:
             claim: ours.
             result: of the unit.
+            run: what is to be known of this run: see :class:`.status.Meter`.
 
         Returns:
             False where the unit was done before; nothing is written then.
@@ -262,6 +275,8 @@ class JobFile:
             if not done.rowcount:
                 return False
             _insert(db, result)
+            if run:
+                db.execute("INSERT OR REPLACE INTO job VALUES ('run', ?)", (run,))
             if result.notes:
                 _add_notes(db, result)
         return True
@@ -345,12 +360,12 @@ def _insert(db: sqlite3.Connection, result: UnitResult) -> None:
         rows(result.objects),
     )
     db.executemany(
-        "INSERT INTO fragment (unit, tile, place, wkb, label, score, extra) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((result.unit, f.tile, f.object, f.wkb, f.label, f.score, f.extra) for f in result.fragments),
+        "INSERT INTO fragment (unit, tile, wkb, label, score, extra) VALUES (?, ?, ?, ?, ?, ?)",
+        ((result.unit, f.tile, f.wkb, f.label, f.score, f.extra) for f in result.fragments),
     )
     db.executemany(
-        "INSERT INTO block (unit, row, col, height, width, kind, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((result.unit, b.row, b.col, b.height, b.width, b.kind, b.data) for b in result.blocks),
+        "INSERT INTO block (unit, row, col, classes, side, size, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((result.unit, b.row, b.col, *b.shape, b.data) for b in result.blocks),
     )
 
 
@@ -379,6 +394,10 @@ def _raster(row: tuple[object, ...]) -> JobRaster:
         tiles=int(str(tiles)),
         second=str(second),
     )
+
+
+def _pair(row: tuple[object, ...]) -> tuple[int, int]:
+    return int(float(str(row[0]))), int(float(str(row[1])))
 
 
 def _content(unit: Unit) -> str:
@@ -418,6 +437,3 @@ def job_errors(path: Path) -> Iterator[None]:
         raise OutputError(
             f"The job file {path} cannot be used. {remedy}", f"{type(error).__name__}: {error}"
         ) from error
-
-
-__all__ = ["SUFFIX", "Fragment", "JobFile", "MapBlock", "job_errors"]

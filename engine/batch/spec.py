@@ -12,7 +12,9 @@ from typing import Any
 from ...models import registry
 from ...models.errors import OutputError, PromptError, ProtocolError, SamTuneError, TuningError
 from ...models.peft.adapter_card import AdapterCard, HeadKind, read_card
+from ...models.peft.card_records import ClassRecord
 from ..about import version
+from ..area_messages import MapClass
 from ..batch_messages import BatchSpec, BatchTask
 from ..wire import from_wire
 from .formats import check_outputs
@@ -133,7 +135,12 @@ def header_of(spec: BatchSpec, card: AdapterCard | None, prompts: Prompts) -> Jo
         adapter_name=card.name if card else "",
         fields=prompts.fields,
         prompts_crs=prompts.crs_wkt,
+        classes=tuple(MapClass(item.value, item.name, _hex(item), 0.0) for item in card.classes) if card else (),
     )
+
+
+def _hex(record: ClassRecord) -> str:
+    return "#" + bytes(record.colour).hex()
 
 
 def file_hash(path: Path) -> str:
