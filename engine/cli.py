@@ -93,6 +93,7 @@ COMMANDS = (
     Command("models", "list, download and import the base models"),
     Command("segment", "segment objects of a raster by points and boxes"),
     Command("batch", "one task over many rasters, in a job that can be resumed"),
+    Command("change", "what is new, gone, changed or stable between two dates"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
     Command("adapter", "show, check, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),

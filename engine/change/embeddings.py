@@ -30,13 +30,13 @@ from ...models.errors import RasterError
 from ..areas.blending import falling_weights
 from ..areas.reading import CropReader
 from ..areas.tiles import TilePlan
-from ..batch.features import moved
 from ..crops import Crop, RasterFrame
 from ..messages import RasterInfo, RasterSpec
 from ..outlines import trace
 from ..progress import Progress
 from ..raster_facts import gdal
 from ..raster_source import RasterSource
+from .footprint import ground_of
 
 if TYPE_CHECKING:
     from ...models.promptable import PromptableModel
@@ -69,18 +69,6 @@ def together(first: RasterSpec, second: RasterSpec) -> Iterator[tuple[RasterSour
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="samtune-")))
             other = stack.enter_context(contextlib.closing(_on_grid(other.info, one.info, folder)))
         yield one, other, common
-
-
-def ground_of(info: RasterInfo, crs_wkt: str) -> BaseGeometry:
-    """Return the outline of a raster in a CRS.
-
-    Args:
-        info: the raster.
-        crs_wkt: WKT; empty where unknown.
-    """
-    frame = RasterFrame(info.width, info.height, info.transform)
-    edge = shapely.segmentize(shapely.box(0, 0, info.width, info.height), max(info.width, info.height) / 16)
-    return moved(shapely.transform(edge, frame.to_map), info.crs_wkt, crs_wkt)
 
 
 def _same_grid(one: RasterInfo, other: RasterInfo) -> bool:

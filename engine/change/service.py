@@ -20,12 +20,13 @@ from ..messages import RasterSpec
 from ..progress import Progress
 from ..raster_source import RasterSource
 from ..vector_output import Target, check_target, ground_area
-from .embeddings import Differences, differences, ground_of, together
 from .files import ChangeRow, DatedFile, read_objects, write_changes
+from .footprint import ground_of
 from .matching import Change, ChangeKind, DatedObject, Tolerance, match
 
 if TYPE_CHECKING:
     from ...models.promptable import PromptableModel
+    from .embeddings import Differences
 
 _INSIDE = 0.5
 """Share of a new or gone object that the raster of the other date must show."""
@@ -78,6 +79,8 @@ class ChangeService:
         return ChangeResult(str(output), _counts(rows, params.way), threshold, seconds, tuple(notes))
 
     def _seen(self, params: ChangeParams, progress: Progress) -> tuple[list[ChangeRow], str, float]:
+        from .embeddings import differences, together  # torch, which matching does without
+
         model = self._models.get(params.model, progress)
         specs = [_required(params.before), _required(params.after)]
         with together(specs[0], specs[1]) as (first, second, common):

@@ -246,9 +246,18 @@ class EngineAlgorithm(SamTuneAlgorithm):
 
     # ---- values
 
-    def bands(self, parameters: Values, context: QgsProcessingContext) -> tuple[int, ...]:
-        """Return the chosen bands; empty for the defaults."""
-        return tuple(self.parameterAsInts(parameters, BANDS, context)) if self.has(BANDS) else ()
+    def bands(self, parameters: Values, context: QgsProcessingContext, name: str = BANDS) -> tuple[int, ...]:
+        """Return the chosen bands; empty for none.
+
+        Args:
+            parameters: as given.
+            context: of the run.
+            name: of the parameter. Texts may have commas between the numbers, as elsewhere in SamTune, or Processing's
+                semicolons.
+        """
+        given = parameters.get(name)
+        texts = {**parameters, name: given.replace(",", ";")} if isinstance(given, str) else parameters
+        return tuple(self.parameterAsInts(texts, name, context)) if self.has(name) else ()
 
     def level(self, parameters: Values, context: QgsProcessingContext) -> int | None:
         """Return the level of detail; None for an automatic one."""

@@ -8,6 +8,7 @@ from qgis.PyQt.QtGui import QIcon
 
 from ..settings import PluginSettings
 from .algorithm import ICONS, SamTuneAlgorithm
+from .change import DetectChange
 from .engine import Engines
 from .evaluate import Evaluate
 from .native import AxisBoxes, CountPerZone, OrientedBoxes
@@ -20,6 +21,7 @@ ALGORITHMS: tuple[type[SamTuneAlgorithm], ...] = (
     SegmentEverything,
     FindAll,
     ClassMap,
+    DetectChange,
     ResumeJob,
     FineTune,
     Evaluate,

@@ -281,7 +281,7 @@ class FineTune(LearningAlgorithm):
             rasters=tuple(exported(raster, run.folder, run.feedback).uri for raster in rasters),
             labels=self.labels(run, self.parameterAsString(parameters, CLASS_NAME, context)),
             rgb=self.bands(parameters, context),
-            further=tuple(self.parameterAsInts(parameters, FURTHER, context)),
+            further=self.bands(parameters, context, FURTHER),
             second=exported(second, run.folder, run.feedback).uri if second is not None else "",
             extent=str(extent_path) if extent is not None else "",
             level=self.level(parameters, context),

@@ -9,6 +9,7 @@ from qgis.core import (
     Qgis,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
+    QgsCsException,
     QgsFeature,
     QgsFeatureSink,
     QgsFields,
@@ -61,43 +62,80 @@ def write_source(
     return _write(features(), fields, source.wkbType(), source.sourceCrs(), path, context)
 
 
+def area_geometry(
+    polygons: QgsProcessingFeatureSource | None,
+    extent: QgsRectangle,
+    crs: QgsCoordinateReferenceSystem,
+    context: QgsProcessingContext,
+) -> QgsGeometry | None:
+    """Return the area of interest: the polygons, cut by the extent where both are given.
+
+    Args:
+        polygons: None for none.
+        extent: null for none.
+        crs: of the extent, and of what is returned.
+        context: of the run.
+
+    Returns:
+        A multipolygon; None where there is no limit.
+
+    Raises:
+        QgsProcessingException: nothing is in it, or the polygons have no coordinates in the CRS.
+    """
+    if polygons is None and extent.isNull():
+        return None
+    shape = QgsGeometry.fromRect(extent)
+    if polygons is not None:
+        union = QgsGeometry.unaryUnion(list(_polygons(polygons, crs, context)))
+        shape = union if extent.isNull() else union.intersection(shape)
+    if shape.isEmpty():
+        raise QgsProcessingException(translate("Vectors", "The area of interest is empty. Choose another one."))
+    shape.convertToMultiType()
+    return shape
+
+
+def _polygons(
+    source: QgsProcessingFeatureSource, crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext
+) -> Iterator[QgsGeometry]:
+    to_crs = QgsCoordinateTransform(source.sourceCrs(), crs, context.transformContext())
+    for feature in source.getFeatures():
+        shape = QgsGeometry(feature.geometry())
+        try:
+            shape.transform(to_crs)
+        except QgsCsException as error:
+            text = translate("Vectors", "The area of interest has no coordinates in the raster's CRS. Choose another.")
+            raise QgsProcessingException(text) from error
+        yield shape.makeValid()
+
+
 def write_area(
     polygons: QgsProcessingFeatureSource | None,
     extent: QgsRectangle,
     crs: QgsCoordinateReferenceSystem,
     path: Path,
     context: QgsProcessingContext,
+    *,
+    margin: float = 0.0,
 ) -> bool:
-    """Write the area of interest: the polygons, cut by the extent where both are given.
+    """Write the area of interest, see :func:`area_geometry`, to a new GeoPackage.
 
     Args:
         polygons: None for none.
         extent: null for none.
         crs: of the extent, and of what is written.
-        path: new GeoPackage.
+        path: of the GeoPackage.
         context: of the run.
+        margin: widens the area by this share of the side of a square as large.
 
     Returns:
         Whether there is an area; when not, nothing is written.
-
-    Raises:
-        QgsProcessingException: it cannot be written, or nothing is in it.
     """
-    if polygons is None and extent.isNull():
+    shape = area_geometry(polygons, extent, crs, context)
+    if shape is None:
         return False
-    shape = QgsGeometry.fromRect(extent)
-    if polygons is not None:
-        to_crs = QgsCoordinateTransform(polygons.sourceCrs(), crs, context.transformContext())
-        parts = []
-        for feature in polygons.getFeatures():
-            part = QgsGeometry(feature.geometry())
-            part.transform(to_crs)
-            parts.append(part.makeValid())
-        union = QgsGeometry.unaryUnion(parts)
-        shape = union if extent.isNull() else union.intersection(shape)
-    if shape.isEmpty():
-        raise QgsProcessingException(translate("Vectors", "The area of interest is empty. Choose another one."))
-    shape.convertToMultiType()
+    if margin:
+        shape = shape.buffer(margin * shape.area() ** 0.5, 4)
+        shape.convertToMultiType()
     feature = QgsFeature(QgsFields())
     feature.setGeometry(shape)
     _write(iter([feature]), QgsFields(), Qgis.WkbType.MultiPolygon, crs, path, context)

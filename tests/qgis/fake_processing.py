@@ -36,6 +36,9 @@ from samtune.engine.batch_messages import (  # noqa: E402
     BatchTask,
     RasterProgress,
 )
+from samtune.engine.change.files import write_changes  # noqa: E402
+from samtune.engine.change.service import ChangeService  # noqa: E402
+from samtune.engine.change_messages import ChangeCount, ChangeParams, ChangeResult, ChangeWay  # noqa: E402
 from samtune.engine.commands.serve import run_server  # noqa: E402
 from samtune.engine.messages import EngineSettings, Method  # noqa: E402
 from samtune.engine.progress import Progress  # noqa: E402
@@ -113,6 +116,16 @@ def compare(_params: CompareParams, _progress: Progress) -> CompareResult:
     return CompareResult(FIGURES, "The second is better.", 12)
 
 
+def change(params: ChangeParams, progress: Progress) -> ChangeResult:
+    """Match objects as the real one does; without objects, write an empty layer."""
+    if params.way is ChangeWay.EMBEDDINGS:
+        write_changes(Path(params.output), params.layer, [], UTM17)
+        return ChangeResult(params.output, (ChangeCount("changed", 0, 0.0),), 0.1, 1.0)
+    dates = [replace(date, raster=None) for date in (params.before, params.after)]
+    service = ChangeService(None)  # type: ignore[arg-type] - matching asks for no model
+    return service.detect(replace(params, before=dates[0], after=dates[1]), progress)
+
+
 def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
     """Make handlers that behave as the store's folder says."""
 
@@ -139,6 +152,7 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
         Method.TUNE_PLAN: plan,
         Method.TUNE_RUN: tune,
         Method.COMPARE_ADAPTERS: compare,
+        Method.CHANGE: change,
     }
     return {**handlers, **{method: behaving(method, answer) for method, answer in answers.items()}}
 

@@ -93,9 +93,21 @@ class Bench:
         return [(found["method"], found["params"]) for found in map(json.loads, lines)]
 
 
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engines, Path]]:
+    """Engines that the tests share, and the file where they write what they were asked."""
+    made = Engines(linger=120)
+    yield made, tmp_path_factory.mktemp("engine") / "asked.jsonl"
+    made.close()
+
+
 @pytest.fixture
-def bench(settings: PluginSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    log, way = tmp_path / "asked.jsonl", [""]
+def bench(
+    settings: PluginSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: tuple[Engines, Path]
+) -> Iterator[Bench]:
+    shared, log = engines
+    log.unlink(missing_ok=True)
+    way = [""]
 
     def config(_settings: PluginSettings, *, background: bool = False) -> EngineConfig:
         assert background, "clicks have an engine of their own"
@@ -104,9 +116,10 @@ def bench(settings: PluginSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(algorithm_module, "engine_config", config)
     settings.adapters_folder.setValue(str(tmp_path / "adapters"))
-    provider = SamTuneProvider(settings, Engines(linger=20))
+    provider = SamTuneProvider(settings, shared)
     assert QgsApplication.processingRegistry().addProvider(provider)
     yield Bench(provider, log, lambda kind: way.__setitem__(0, kind))
+    provider.engines = Engines()  # the shared ones stay
     QgsApplication.processingRegistry().removeProvider("samtune")
 
 
@@ -340,6 +353,64 @@ def test_resume(bench: Bench, tmp_path: Path) -> None:
     assert bench.layer(results["OUTPUT"]).featureCount() == 2
 
 
+# ---- change
+
+
+def test_change_of_objects(bench: Bench, scene: str, tmp_path: Path) -> None:
+    """The make-believe objects are the same on both dates."""
+    adapter(tmp_path / "adapters")
+    other = str(write_raster(tmp_path / "other.tif"))
+    given = {
+        "RASTER": scene,
+        "AFTER": other,
+        "WAY": 0,
+        "ADAPTER": "roofs.safetensors",
+        "AFTER_BANDS": "2",
+        "SHIFT": 3.0,
+        "OUTPUT": "memory:",
+        "OBJECTS_BEFORE": "memory:",
+    }
+    results = bench.run("detectchange", given)
+    first, second, (method, params) = bench.asked
+    assert [asked["spec"]["rasters"]["paths"] for _, asked in (first, second)] == [[scene], [other]]
+    assert (first[1]["spec"]["task"], second[1]["spec"]["rasters"]["bands"]) == ("find", [2])
+    assert (method, params["way"], params["shift"], params["before"]["class_field"]) == (
+        "change/detect",
+        "objects",
+        3.0,
+        "class",
+    )
+    assert [results[name] for name in ("NEW", "GONE", "CHANGED", "UNCHANGED")] == [0, 0, 0, 2]
+    changes = list(bench.layer(results["OUTPUT"]).getFeatures())
+    objects = {feature["id"]: feature for feature in bench.layer(results["OBJECTS_BEFORE"]).getFeatures()}
+    assert len(changes) == len(objects) == 2
+    for change in changes:
+        linked = objects[int(change["ids_old"])]
+        assert linked["class"] == change["class_old"]
+        assert linked.geometry().equals(change.geometry())
+    assert "OBJECTS_AFTER" not in results
+
+
+def test_change_without_objects(bench: Bench, scene: str) -> None:
+    extent = f"{LEFT + 30},{LEFT + 100},{TOP - 100},{TOP} [EPSG:32617]"
+    results = bench.run("detectchange", {"RASTER": scene, "AFTER": scene, "EXTENT": extent, "OUTPUT": "memory:"})
+    ((method, params),) = bench.asked
+    assert (method, params["way"], params["before"]["objects"]) == ("change/detect", "embeddings", "")
+    area = QgsGeometry()
+    area.fromWkb(bytes.fromhex(params["area"]))
+    assert area.area() == pytest.approx(70 * 100)
+    assert (results["CHANGED"], results["NEW"]) == (0, 0)
+    assert bench.layer(results["OUTPUT"]).featureCount() == 0
+
+
+def test_change_refuses_what_cannot_be(bench: Bench, scene: str, tmp_path: Path) -> None:
+    given: Values = {"RASTER": scene, "AFTER": scene, "OUTPUT": "memory:"}
+    assert bench.refusal("detectchange", given) == ""
+    assert "Choose an adapter" in bench.refusal("detectchange", {**given, "WAY": 0})
+    roofs = adapter(tmp_path, "roofs")
+    assert "leave the adapter out" in bench.refusal("detectchange", {**given, "WAY": 1, "ADAPTER": roofs})
+
+
 # ---- tuning and measuring
 
 
@@ -432,6 +503,7 @@ def test_cancel_in_the_background(bench: Bench, scene: str, behaviour: str, monk
 
 
 def test_engines_are_used_again(bench: Bench, scene: str) -> None:
+    bench.provider.engines = Engines(linger=120)
     bench.run("segmenteverything", {"RASTER": scene, "OUTPUT": "memory:"})
     (idle,) = bench.provider.engines._idle
     bench.run("segmenteverything", {"RASTER": scene, "OUTPUT": "memory:"})
@@ -600,7 +672,7 @@ def test_batch_mode(bench: Bench, scene: str, tmp_path: Path) -> None:
     second = str(write_raster(tmp_path / "other.tif"))
     rows = [
         {"RASTER": scene, "BANDS": "1", "MODEL": "tiny", "OUTPUT": str(tmp_path / "1.gpkg")},
-        {"RASTER": second, "BANDS": "3;2;1", "MODEL": "vit_b", "OUTPUT": str(tmp_path / "2.gpkg")},
+        {"RASTER": second, "BANDS": "3,2,1", "MODEL": "vit_b", "OUTPUT": str(tmp_path / "2.gpkg")},
     ]
     results, good = QgsProcessingAlgorithm.run, []
     for row in rows:
