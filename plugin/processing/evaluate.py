@@ -104,6 +104,7 @@ class Evaluate(LearningAlgorithm):
         self, parameters: Values, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Values:
         """Measure. Called by QGIS."""
+        adapter = self.adapter(parameters, context)
         with work_folder() as folder:
             asked = self._params(Run(parameters, context, feedback, folder))
             result = cast("CompareResult", self.ask_engine(Method.COMPARE_ADAPTERS, asked, feedback))
@@ -114,7 +115,9 @@ class Evaluate(LearningAlgorithm):
         report = self.parameterAsFileOutput(parameters, REPORT, context)
         if report:
             values[REPORT] = report
-            write_report(Path(report), self.displayName(), result)
+            against = self.adapter(parameters, context, AGAINST)
+            names = (against.name if against else asked.model, adapter.name if adapter else asked.model)
+            write_report(Path(report), self.displayName(), names, result)
         return values
 
     def _params(self, run: Run) -> CompareParams:
@@ -134,17 +137,19 @@ class Evaluate(LearningAlgorithm):
         )
 
 
-def write_report(path: Path, title: str, result: CompareResult) -> None:
+def write_report(path: Path, title: str, names: tuple[str, str], result: CompareResult) -> None:
     """Write figures and pictures as one HTML file.
 
     Args:
         path: to write.
         title: heading.
+        names: of the two that were measured.
         result: what the engine answered.
 
     Raises:
         QgsProcessingException: it cannot be written.
     """
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     rows = "".join(
         f"<tr><td>{html.escape(row.title)}</td><td>{html.escape(row.group)}</td>"
         f"<td>{_number(row.before)}</td><td>{_number(row.after)}</td></tr>"
@@ -160,7 +165,7 @@ def write_report(path: Path, title: str, result: CompareResult) -> None:
         "<style>body{font-family:sans-serif;margin:2em}td,th{padding:.2em 1em;text-align:left}"
         "figure{display:inline-block;margin:1em}</style></head><body>"
         f"<h1>{html.escape(title)}</h1><p>{html.escape(result.sentence)}</p>"
-        f"<table><tr><th></th><th></th><th>1</th><th>2</th></tr>{rows}</table>{pictures}</body></html>\n"
+        f"<table><tr><th></th><th></th>{heads}</tr>{rows}</table>{pictures}</body></html>\n"
     )
     try:
         path.write_text(page, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def exported(raster: RasterInput, folder: Path, feedback: QgsProcessingFeedback)
             name=raster.name
         )
     )
-    path = folder / f"{len(list(folder.iterdir()))}.tif"
+    path = folder / f"raster-{hashlib.sha256(provider.dataSourceUri().encode()).hexdigest()[:12]}.tif"
     pipe = QgsRasterPipe()
     pipe.set(provider.clone())
     size, extent, crs = (provider.xSize(), provider.ySize()), provider.extent(), provider.crs()

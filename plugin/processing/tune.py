@@ -40,7 +40,7 @@ from ...engine.tune_messages import (
 )
 from ..adapter_files import SUFFIX
 from ..engine_process import EngineProcess
-from .algorithm import RASTER, SECOND, Values, speaking, tell, work_folder
+from .algorithm import RASTER, SECOND, Values, speaking, tell
 from .batch import Run
 from .engine import ask
 from .learning import LearningAlgorithm
@@ -233,8 +233,11 @@ class FineTune(LearningAlgorithm):
         self, parameters: Values, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Values:
         """Tune and measure. Called by QGIS."""
-        with work_folder() as folder, self.engine() as engine:
-            run = self._params(Run(parameters, context, feedback, folder))
+        output = self._output(parameters, context)
+        records = output.with_suffix(".run")
+        with self.engine() as engine:
+            # What the run reads lies with its records, so that it can be gone on with, and repeated.
+            run = self._params(Run(parameters, context, feedback, self._made(records)), output)
             run = self._with_rung(run, parameters, context, feedback, engine)
             resume = self.parameterAsBoolean(parameters, RESUME, context)
             report = cast("TuneReport", ask(engine, Method.TUNE_RUN, TuneRunParams(run, resume), feedback))
@@ -249,17 +252,30 @@ class FineTune(LearningAlgorithm):
             **self.write_figures(report.figures, parameters, context, feedback),
         }
 
-    def _params(self, run: Run) -> TuneParams:
-        parameters, context = run.parameters, run.context
+    def _output(self, parameters: Values, context: QgsProcessingContext) -> Path:
         output = Path(self.parameterAsFileOutput(parameters, TUNED, context))
-        if output.suffix != SUFFIX:
-            output = output.with_name(output.name + SUFFIX)
+        return output if output.suffix == SUFFIX else output.with_name(output.name + SUFFIX)
+
+    def _made(self, folder: Path) -> Path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QgsProcessingException(
+                self.tr("The folder {folder} for the records of the run cannot be made. Choose another place.").format(
+                    folder=folder
+                )
+                + f"\n{error}"
+            ) from error
+        return folder
+
+    def _params(self, run: Run, output: Path) -> TuneParams:
+        parameters, context = run.parameters, run.context
         previous = self.adapter(parameters, context, PREVIOUS)
         return TuneParams(
             inputs=self._inputs(run),
             task=TASKS[self.parameterAsEnum(parameters, TASK, context)],
             output=str(output),
-            folder=str(output.with_suffix(".run")),
+            folder=str(run.folder),
             options=self._options(parameters, context),
             steps=self.parameterAsInt(parameters, STEPS, context),
             hold_out=self.parameterAsDouble(parameters, HOLD_OUT, context),

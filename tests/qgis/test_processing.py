@@ -432,6 +432,8 @@ def test_fine_tune(bench: Bench, scene: str, tmp_path: Path) -> None:
     assert (run["task"], run["methods"], run["steps"]) == ("instances", ["decoder"], 60)
     assert run["options"] == ["schedule.batch=1", "schedule.rate=1e-4"]
     assert run["inputs"]["labels"]["class_field"] == "kind"
+    labels = QgsVectorLayer(run["inputs"]["labels"]["path"])  # with the records, so that the run can be repeated
+    assert (labels.featureCount(), Path(labels.source()).parent) == (5, tmp_path / "mine.run")
     assert run["folder"] == str(tmp_path / "mine.run")
     assert (results["BETTER"], results["VERDICT"]) == (True, "Better by 0.2.")
     assert Path(results["TUNED"]).is_file()
@@ -465,7 +467,9 @@ def test_evaluate(bench: Bench, scene: str, tmp_path: Path) -> None:
     assert (params["model"], params["raster"]["bands"]) == ("vit_b", [3, 2, 1])
     assert (results["SENTENCE"], results["OBJECTS"]) == ("The second is better.", 12)
     assert bench.layer(results["FIGURES"]).featureCount() == 2
-    assert "IoU after one click" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "IoU after one click" in page
+    assert "<th>vit_b</th><th>roofs</th>" in page
     other = adapter(tmp_path, "other", base={"name": "tiny"})
     assert "compared" in bench.refusal("evaluate", {**given, "AGAINST": other})
 
