@@ -130,7 +130,8 @@ class SuggestParams:
         area: where to look; empty for the whole raster.
         adapter: path of an adapter whose uncertainty counts; empty for the base's.
         second: path of the second raster, for adapters that need one.
-        level: of detail; None: the adapter's, else that of the labelled objects, else the raster's coarsest useful one.
+        level: of detail; None: the adapter's, else that of the labelled objects, else the finest one at which
+            ``crops`` cover the area.
         count: suggestions at most.
         crops: crops looked at at most; those whose embeddings are in the store come first.
     """

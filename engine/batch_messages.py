@@ -77,9 +77,9 @@ class BatchOutputs:
     """What is written in the end, from the job file.
 
     Attributes:
-        vector: ``.gpkg``, ``.fgb`` or ``.parquet`` with all objects (of maps: polygons); empty for none.
+        vector: ``.gpkg``, ``.fgb`` or ``.parquet`` with all objects; of MAP polygons of the classes, empty for none.
         layer: its name in a GeoPackage.
-        maps: of MAP: folder that gets one cloud-optimised GeoTIFF per raster; empty for none.
+        maps: of MAP: folder that gets one cloud-optimised GeoTIFF per raster.
         confidence: of MAP: also a GeoTIFF of 0 to 100 % per pixel for every raster.
         overwrite: existing files are replaced; otherwise they are an error before anything is done.
     """
@@ -102,7 +102,7 @@ class BatchOptions:
         min_part: parts, and objects, with less area are dropped, square metres.
         threshold: of FIND: least score of an object.
         points: of AUTOMATIC: points per side of the grid laid over each crop.
-        iou: of AUTOMATIC: least IoU that the model predicts for a mask.
+        iou: of AUTOMATIC: least IoU that the model predicts for a mask; 0 for what suits the model.
         stability: of AUTOMATIC: least share by which a mask stays the same when its threshold is moved.
         levels: of AUTOMATIC: how many levels, each twice as coarse as the one before; large objects need more than one.
         tiles: tiles per side of a unit of work, of which the job file remembers whether it is done.
@@ -114,8 +114,8 @@ class BatchOptions:
     min_part: float = 0.0
     threshold: float = 0.3
     points: int = 16
-    iou: float = 0.7
-    stability: float = 0.9
+    iou: float = 0.0
+    stability: float = 0.8
     levels: int = 1
     tiles: int = 4
 

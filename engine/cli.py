@@ -92,6 +92,8 @@ COMMANDS = (
     Command("info", "versions, device, models and store of this installation"),
     Command("models", "list, download and import the base models"),
     Command("segment", "segment objects of a raster by points and boxes"),
+    Command("find", "find all objects of an area with an adapter"),
+    Command("map", "make a class map of an area with an adapter"),
     Command("batch", "one task over many rasters, in a job that can be resumed"),
     Command("change", "what is new, gone, changed or stable between two dates"),
     Command("tune", "teach a model your objects from a few labelled polygons"),

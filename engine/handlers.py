@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..models.errors import ProtocolError
+from .area_messages import FindParams, MapParams, SuggestParams
 from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
 from .change_messages import ChangeParams
 from .messages import (
@@ -57,6 +58,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .about import Places, engine_info
     from .adapter_requests import AdapterRequests
     from .adapters import AdapterService
+    from .areas.service import AreaService
     from .batch.items import Machine
     from .batch.service import BatchService
     from .change.service import ChangeService
@@ -82,6 +84,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
     changes = ChangeService(models)
+    areas = AreaService(models, store, loaded)
     _log.info("torch %s on %s, %d threads: %s", torch.__version__, device.name, device.threads, device.reason)
 
     def info(_params: NoParams, _progress: Progress) -> EngineInfo:
@@ -111,6 +114,9 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
         Method.CHANGE: _typed(ChangeParams, changes.detect),
+        Method.FIND: _typed(FindParams, areas.find),
+        Method.MAP: _typed(MapParams, areas.map),
+        Method.SUGGEST: _typed(SuggestParams, areas.suggest),
         Method.BATCH_ESTIMATE: _typed(EstimateParams, batch.estimate),
         Method.BATCH_RUN: _typed(BatchRunParams, batch.run),
         Method.BATCH_STATUS: _typed(BatchStatusParams, batch.status),

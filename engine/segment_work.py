@@ -131,13 +131,32 @@ class Answered:
     answer: Answer | None
 
 
+def embedding_key(
+    source: RasterSource,
+    model: PromptableModel,
+    adapter: LoadedAdapter | None,
+    further: FurtherInputs | None,
+    crop: Crop,
+) -> EmbeddingKey:
+    """Return what a crop's embedding depends on, under which it is in the store.
+
+    Args:
+        source: the raster.
+        model: the base.
+        adapter: in use; None for the base alone.
+        further: what the adapter sees besides the picture.
+        crop: of the raster.
+    """
+    encoder = adapter.encoder if adapter else ""
+    if encoder and further:
+        encoder += further.digest
+    card = model.card
+    return EmbeddingKey.of(source.info.fingerprint, source.info.spec, crop, card.sha256 or card.name, encoder)
+
+
 def key_of(work: Work, crop: Crop) -> EmbeddingKey:
-    """Return the key of a crop's embedding."""
-    info, card = work.source.info, work.model.card
-    encoder = work.adapter.encoder if work.adapter else ""
-    if encoder and work.further:
-        encoder += work.further.digest
-    return EmbeddingKey.of(info.fingerprint, info.spec, crop, card.sha256 or card.name, encoder)
+    """Return the key of a crop's embedding in a request."""
+    return embedding_key(work.source, work.model, work.adapter, work.further, crop)
 
 
 def input_size_of(work: Work) -> int:

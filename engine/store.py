@@ -141,6 +141,18 @@ class EmbeddingStore:
         self._remember(digest, read)
         return read, "disk"
 
+    def has(self, key: EmbeddingKey) -> bool:
+        """Tell whether an embedding is there, without reading it.
+
+        Args:
+            key: of the crop.
+        """
+        digest = key.digest
+        with self._lock:
+            if digest in self._memory:
+                return True
+        return self.folder is not None and self._path(self.folder, digest).is_file()
+
     def put(self, key: EmbeddingKey, crop: StoredCrop) -> None:
         """Keep an embedding, in memory and on disk. A full disk is no error: see :attr:`warning`.
 

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
     from .promptable import PromptableModel
 
-OFFSET = 1.0
-"""Logits by which the threshold is moved up and down to see how stable a mask is."""
+OFFSET = 0.1
+"""Share of a mask's mean logit by which its threshold is moved up and down to see how stable it is. For SAM's own
+weights that is about the 1.0 of the paper; it serves models with smaller logits as well."""
+
+SURE, TABLED = 0.88, 0.2
+"""Least predicted IoU where the user names none: the paper's for models that overestimate theirs, as SAM's do; the
+other where a card's table says what to expect after one point."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,14 @@ class EverythingOptions:
     """Which masks stay.
 
     Attributes:
-        iou: least IoU that the model predicts for a mask.
+        iou: least IoU that the model predicts for a mask; 0 for what suits the model.
         stability: least IoU of a mask with itself when its threshold is moved.
         overlap: of masks whose IoU is above this the best stays.
         whole: a mask that covers more of the crop than this outlines nothing.
         chunk: points decoded at once, which bounds the memory.
     """
 
-    iou: float = 0.7
+    iou: float = 0.0
     stability: float = 0.9
     overlap: float = 0.7
     whole: float = 0.92
@@ -114,8 +119,10 @@ def _decoded(
     logits = answers[:, 1:].float().flatten(0, 1)
     expected = model.expected_iou(estimates[:, 1:].float().flatten().cpu().numpy())
     scores = torch.from_numpy(expected).to(logits.device)
-    inside = (logits > 0).flatten(1).float().mean(dim=1)
-    high = (logits > OFFSET).flatten(1).sum(dim=1)
-    low = (logits > -OFFSET).flatten(1).sum(dim=1)
-    stays = (scores >= options.iou) & (high >= options.stability * low) & (inside > 0) & (inside <= options.whole)
+    flat = logits.flatten(1)
+    inside = (flat > 0).float().mean(dim=1)
+    offset = OFFSET * (flat.clamp_min(0).sum(dim=1) / (flat > 0).sum(dim=1).clamp_min(1))[:, None]
+    high, low = (flat > offset).sum(dim=1), (flat > -offset).sum(dim=1)
+    least = options.iou or (TABLED if model.card.expected_iou else SURE)
+    stays = (scores >= least) & (high >= options.stability * low) & (inside > 0) & (inside <= options.whole)
     return logits[stays], scores[stays]

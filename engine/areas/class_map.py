@@ -32,7 +32,8 @@ PANEL = 32 * BLOCK
 ALIGN = 4
 """Input pixels per cell of an answer: crops begin on a common grid of cells."""
 
-_MAPPED = 0.95
+MAPPED = 0.95
+"""Fraction of the work that is done when all blocks are written; the rest is making them cloud-optimised."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Mapper:
         return np.asarray(geometry_mask([here], shape, place, invert=True), np.bool_)
 
     def _report(self, panel: int, panels: int, share: float) -> None:
-        self._progress.report(_MAPPED * (panel + share) / panels, "Mapping the area")
+        self._progress.report(MAPPED * (panel + share) / panels, "Mapping the area")
 
 
 def _on_grid(valid: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:

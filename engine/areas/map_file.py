@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree  # nosec B405 - nothing is parsed
+from xml.etree import ElementTree  # nosec B405
 
 import numpy as np
 import rasterio

@@ -27,7 +27,7 @@ STALE_SECONDS = 60.0
 class Claim:
     """The right to work on one job while the context lasts."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection, lock: threading.RLock) -> None:  # type: ignore[valid-type]
+    def __init__(self, path: Path, db: sqlite3.Connection, lock: threading.RLock) -> None:
         """Prepare; nothing is claimed yet.
 
         Args:
@@ -88,10 +88,10 @@ class Claim:
         owner, _, beat = str(row[0]).rpartition(" at ")
         host = owner.partition(" on ")[2]
         age = time.time() - float(beat)
-        if host != platform.node() and 0 <= age < STALE_SECONDS:  # on this machine the lock has told already
+        if host != platform.node() and abs(age) < STALE_SECONDS:  # on this machine the lock has told already
             raise OutputError(
-                f"The machine {host} works on the job {self._path.name} (last sign of life {age:.0f} s ago). Stop it "
-                f"there; if it is gone, try again in {STALE_SECONDS:.0f} s."
+                f"The machine {host} works on the job {self._path.name} ({max(age, 0):.0f} s ago). Stop "
+                f"it there; if it is gone, try again in {STALE_SECONDS:.0f} s."
             )
 
     def confirm(self) -> None:

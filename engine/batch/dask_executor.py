@@ -124,4 +124,12 @@ class DaskExecutor:
                 "more memory or make units smaller (--tiles), then resume the job.",
                 str(error),
             ) from error
+        except RuntimeError as error:
+            if "deserialization" not in str(error):
+                raise
+            raise EnvironmentMissingError(
+                "The cluster cannot read this program's units. Install the same versions of SamTune and distributed "
+                "here, for the scheduler and for the workers.",
+                str(error),
+            ) from error
         return result

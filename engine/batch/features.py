@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -53,7 +54,7 @@ def read_prompts(source: VectorSource, class_field: str, class_name: str) -> Pro
     return Prompts(tuple(zip(names, kinds, strict=True)), str(facts["crs"] or ""), tuple(features))
 
 
-def _read(source: VectorSource, class_field: str) -> tuple[dict[str, object], NDArray[np.object_], list[NDArray]]:  # type: ignore[type-arg]
+def _read(source: VectorSource, class_field: str) -> tuple[dict[str, Any], NDArray[np.object_], list[NDArray[Any]]]:
     try:
         facts, _, geometries, values = read_vector(source.path, layer=source.layer or None, datetime_as_string=True)
     except (DataSourceError, DataLayerError, FieldError, ValueError, OSError) as error:

@@ -408,8 +408,16 @@ def _content(unit: Unit) -> str:
 
 def _unit(row: tuple[object, ...]) -> Unit:
     number, raster, tiles, content = row
-    parts = {key: tuple(item) if isinstance(item, list) else item for key, item in json.loads(str(content)).items()}
-    return Unit(int(str(number)), int(str(raster)), int(str(tiles)), **parts)
+    parts = json.loads(str(content))
+    first, end, left, right = parts.get("block", (0, 0, 0, 0))
+    return Unit(
+        number=int(str(number)),
+        raster=int(str(raster)),
+        tiles=int(str(tiles)),
+        block=(first, end, left, right),
+        features=tuple(parts.get("features", ())),
+        coarser=parts.get("coarser", 0),
+    )
 
 
 @contextlib.contextmanager

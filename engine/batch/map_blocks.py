@@ -59,7 +59,7 @@ def unpacked(block: MapBlock) -> AnsweredCrop:
         bits = np.unpackbits(np.frombuffer(data, np.uint8, offset=count), count=size * size)
         valid = bits.reshape(size, size).astype(bool)
     nothing = np.zeros((0, 0, 3), np.uint8)
-    return AnsweredCrop(nothing, valid, chances=steps.astype(np.float32) / _STEPS)
+    return AnsweredCrop(nothing, valid, chances=steps.astype(np.float32) / np.float32(_STEPS))
 
 
 class StoredTiles:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ...models.errors import OutputError
 from ..batch_messages import BatchOutputs, BatchState, BatchTask
+from ..ground import outline_options
 from ..progress import Progress
 from .claim import Claim
 from .finals import finished_objects
 from .formats import check_outputs
 from .items import JobRaster, RasterMark
 from .job_file import JobFile
+from .map_polygons import map_objects
 from .maps import CLASSES, CONFIDENCE, map_paths, write_map
 from .output import Finished, write_vector
 
@@ -62,7 +65,10 @@ class OutputWriter:
             path = Path(outputs.vector)
             self._progress.report(-1.0, f"Writing {path.name}")
             mine = outputs.overwrite or self._is_ours(outputs.vector)
-            objects = self._counted(finished_objects(job, self._progress.check))
+            found = finished_objects(job, self._progress.check)
+            if job.header.spec.task is BatchTask.MAP:
+                found = self._polygons()
+            objects = self._counted(found)
             count = write_vector(path, outputs.layer, objects, job.header, self._progress.check, overwrite=mine)
             self._note(path, objects=count)
         job.put(self._claim, state=BatchState.FINISHED.value)
@@ -72,6 +78,17 @@ class OutputWriter:
             self._progress.check()
             self._claim.beat()
             yield item
+
+    def _polygons(self) -> Iterator[Finished]:
+        """Yield the polygons of all class maps."""
+        header, now = self._job.header, datetime.now(UTC).isoformat(timespec="milliseconds")
+        paths = map_paths(Path(self._outputs.maps), self._job.rasters(), CLASSES)
+        for raster in self._job.rasters():
+            if raster.info is None or not paths[raster.number].exists():
+                continue
+            least = outline_options(raster.info, 0.0, 0.0, header.spec.options.min_part).min_part
+            for item in map_objects(paths[raster.number], header, least, self._progress.check):
+                yield Finished(raster, item, now)
 
     def _note(self, path: Path, **values: object) -> None:
         self._written[str(path)] = _stamp(path)

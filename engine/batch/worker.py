@@ -102,7 +102,7 @@ class Worker:
             return Work(order.unit, Nothing(), [], problem=error.user_text)
         if order.features:
             return Work(order.unit, stages, list(order.features))
-        plan = plan_of(self.setup.header, self.setup.area, order.raster, self.input_size)
+        plan = plan_of(self.setup.header, self.setup.area, order.raster, self.input_size, order.unit.coarser)
         return Work(order.unit, stages, list(tiles_of(plan, order.unit)))
 
     @property

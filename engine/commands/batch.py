@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import console
+from .. import console, raster_options
 from ..batch.items import Machine
 from ..batch.job_file import SUFFIX
 from ..batch.service import BatchService
@@ -69,10 +69,11 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def _add_rasters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rasters", nargs="+", help="rasters, folders of them, a manifest or a job file")
+    pattern = BatchRasters(()).pattern
+    parser.add_argument("--filter", default=pattern, help="file names taken from folders (%(default)s)")
     parser.add_argument(
-        "--filter", default=BatchRasters(()).pattern, help="file names taken from folders (%(default)s)"
+        "--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1"
     )
-    parser.add_argument("--bands", type=_bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
     parser.add_argument("--second", default="", metavar="R", help="second raster, or folder of equally named ones")
     parser.add_argument("--area", default="", metavar="POLY", help="vector file with polygons to work in")
 
@@ -86,10 +87,8 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", help="name of the base model (default: tiny, or the adapter's)")
     parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
     parser.add_argument("--level", type=int, help="a model pixel is 2**LEVEL raster pixels")
+    raster_options.add_outline_options(parser)
     for option, words in (
-        ("--simplify", "tolerance of outlines, metres"),
-        ("--min-hole", "fill holes of less area, m²"),
-        ("--min-part", "drop parts and objects of less area, m²"),
         ("--threshold", "of find: least score of an object"),
         ("--iou", "of automatic: least predicted IoU of a mask"),
         ("--stability", "of automatic: least stability of a mask"),
@@ -224,7 +223,7 @@ def _tell(args: argparse.Namespace, result: BatchResult) -> int:
 
 def _write_status(status: BatchStatus) -> None:
     """Write a table of the rasters, and the job's sum."""
-    rows = [("raster", "state", "done", "of", "no data", "objects")]
+    rows: list[tuple[str, ...]] = [("raster", "state", "done", "of", "no data", "objects")]
     for item in status.rasters:
         numbers = (item.done, item.tiles, item.skipped, item.objects)
         rows.append((item.name, item.state.value, *(str(number) for number in numbers)))
@@ -243,10 +242,3 @@ def _write_status(status: BatchStatus) -> None:
     console.write(f"{status.task.value}, {status.state.value}: {sums}")
     for path in status.outputs:
         console.write(f"written: {path}")
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no list of band numbers such as 4,3,2") from error

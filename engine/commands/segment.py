@@ -14,12 +14,11 @@ from pyproj.exceptions import CRSError, ProjError
 from ...models import registry
 from ...models.errors import PromptError
 from ...models.peft.adapter_card import AdapterCard
-from .. import console
+from .. import console, raster_options
 from ..adapters import level_of
 from ..cli import Subparsers
 from ..crops import RasterFrame, level_for_object
 from ..device import AUTO, apply_threads, choose
-from ..ground import outline_options
 from ..messages import Empty, Prompt, RasterInfo, RasterSpec, SegmentParams, SegmentResult
 from ..model_service import ModelService
 from ..provenance import prompt_kind, raster_name
@@ -71,13 +70,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         )
     parser.add_argument("--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="a box around the object")
     parser.add_argument("--crs", default="", metavar="EPSG:n", help="of the coordinates given (default: the raster's)")
-    parser.add_argument("--bands", type=_bands, default=(), metavar="R,G,B", help="one or three band numbers from 1")
+    parser.add_argument(
+        "--bands", type=raster_options.bands, default=(), metavar="R,G,B", help="one or three band numbers from 1"
+    )
     parser.add_argument(
         "--level", type=int, help="a model pixel is 2**LEVEL raster pixels (default 0; by the box or adapter)"
     )
-    parser.add_argument("--simplify", type=_length, default=0.0, metavar="M", help="tolerance, metres")
-    parser.add_argument("--min-hole", type=_length, default=0.0, metavar="A", help="fill holes of less area, m²")
-    parser.add_argument("--min-part", type=_length, default=0.0, metavar="A", help="drop parts of less area, m²")
+    raster_options.add_outline_options(parser)
     parser.add_argument("--class", default="", dest="label", metavar="NAME", help="value of the attribute class")
     parser.add_argument("--model", default="", help="name of the base model (default: tiny, or the adapter's)")
     parser.add_argument("--adapter", default="", metavar="FILE", help="adapter tuned on that model")
@@ -150,7 +149,7 @@ def _params(args: argparse.Namespace, info: RasterInfo, size: int, card: Adapter
         level = level_of(card, info)
     if level is None:
         level = _level(info, box, size)
-    options = outline_options(info, args.simplify, args.min_hole, args.min_part)
+    options = raster_options.outline_options(args, info)
     return SegmentParams(info.spec, args.model, level, points, box, options, adapter=args.adapter, second=args.second)
 
 
@@ -200,17 +199,3 @@ def _tell(args: argparse.Namespace, info: RasterInfo, result: SegmentResult, out
         size = f"{area:.1f} m²" if math.isfinite(area) else f"{result.area:.1f} square units"
         edge = " It reaches the border of the model's view; try a higher --level." if result.touches_edge else ""
         console.write(f"One object of {size}, score {result.score:.2f}, written to {args.output}.{edge}")
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text} is no list of band numbers such as 4,3,2") from error
-
-
-def _length(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value

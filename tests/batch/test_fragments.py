@@ -1,0 +1,117 @@
+"""Units of any size give what one look at the whole raster gives: nothing lost, nothing twice, nothing cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samtune.engine.areas.find import contributed
+from samtune.engine.areas.joining import Piece, Rules, join
+from samtune.engine.areas.reading import CropReader
+from samtune.engine.areas.tiles import TilePlan
+from samtune.engine.batch.fragments import join_rows, own_ground, packed, part, unpacked
+from samtune.engine.batch.items import Unit
+from samtune.engine.batch.planning import tile_units, tiles_of
+
+from ..areas.scenes import TruthLook, scene, written
+
+BOXES = st.lists(
+    st.tuples(st.integers(-10, 420), st.integers(-10, 340), st.integers(16, 260), st.integers(16, 260)),
+    min_size=4,
+    max_size=30,
+)
+NESTED = Rules(overlap=0.5, contained=None)
+
+
+def never() -> None:
+    """Nobody cancels."""
+
+
+def pieces_of(reader: CropReader, plan: TilePlan, unit: Unit | None = None) -> list[Piece]:
+    look, found = TruthLook(), []
+    for tile in plan if unit is None else tiles_of(plan, unit):
+        inputs = reader.read(tile.crop, never)
+        (candidates,) = look.look([inputs], never)
+        valid = None if inputs.valid.all() else inputs.valid
+        found.extend(contributed(plan, tile, candidate, valid) for candidate in candidates)
+    return [piece for piece in found if piece is not None]
+
+
+def by_units(reader: CropReader, plan: TilePlan, side: int, rules: Rules) -> tuple[list[Piece], int]:
+    """Return the objects as a job finds them, and how many pieces had to be kept."""
+    objects: list[Piece] = []
+    rows: dict[int, list[Piece]] = {}
+    for unit in tile_units(plan, side):
+        inner, kept = part(pieces_of(reader, plan, unit), own_ground(plan, unit.block), rules, never)
+        objects += inner
+        rows.setdefault(unit.block[0], []).extend(unpacked(packed(piece, "")) for piece in kept)
+    ends = [plan.rows.origin(row + side) if row + side < len(plan.rows) else float("inf") for row in rows]
+    objects += [item for ready in join_rows(zip(rows.values(), ends, strict=True), rules, never) for item in ready]
+    return objects, sum(map(len, rows.values()))
+
+
+def key(piece: Piece) -> tuple[object, ...]:
+    return (piece.label, round(piece.score, 9), shapely.normalize(piece.outline).wkb_hex)
+
+
+@given(
+    BOXES,
+    st.sampled_from([96, 128, 192]),
+    st.sampled_from([0.25, 0.4, 0.5]),
+    st.integers(1, 4),
+    st.sampled_from([Rules(), NESTED]),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_units_give_what_all_tiles_at_once_give(
+    tmp_path: Path, boxes: list[tuple[int, int, int, int]], size: int, share: float, side: int, rules: Rules
+) -> None:
+    reader = written(tmp_path / "scene.tif", scene((360, 440), boxes))
+    plan = TilePlan(reader.source.frame, size, 0, int(size * share))
+    whole = join(pieces_of(reader, plan), never, rules)
+    split, _ = by_units(reader, plan, side, rules)
+    assert sorted(map(key, split)) == sorted(map(key, whole))
+
+
+@given(BOXES, st.sampled_from([96, 128, 192]), st.sampled_from([0.25, 0.4, 0.5]), st.integers(1, 4))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_units_give_what_one_look_gives(
+    tmp_path: Path, boxes: list[tuple[int, int, int, int]], size: int, share: float, side: int
+) -> None:
+    reader = written(tmp_path / "scene.tif", scene((360, 440), boxes))
+    one_look = TilePlan(reader.source.frame, 448, 0)
+    truth = join(pieces_of(reader, one_look), never)
+    found, _ = by_units(reader, TilePlan(reader.source.frame, size, 0, int(size * share)), side, Rules())
+    assert len(found) == len(truth)
+    for item in truth:
+        fits = [other for other in found if overlap(item, other) > 0.7]
+        assert len(fits) == 1
+        assert fits[0].label == item.label
+
+
+def overlap(one: Piece, other: Piece) -> float:
+    both = shapely.intersection(one.outline, other.outline).area
+    return both / (one.outline.area + other.outline.area - both)
+
+
+def test_only_what_lies_on_borders_is_kept(tmp_path: Path) -> None:
+    boxes = [(x, y, 22, 22) for x in range(5, 420, 40) for y in range(5, 340, 40)]
+    reader = written(tmp_path / "scene.tif", scene((360, 440), boxes))
+    plan = TilePlan(reader.source.frame, 96, 0, 24)
+    objects, kept = by_units(reader, plan, 3, Rules())
+    alone, all_kept = by_units(reader, plan, 1, Rules())
+    assert sorted(map(key, objects)) == sorted(map(key, alone))
+    assert 0 < kept < all_kept
+    assert by_units(reader, plan, 10, Rules())[1] == 0
+
+
+@pytest.mark.parametrize("side", [1, 2, 5])
+def test_blocks_hold_every_tile_once(tmp_path: Path, side: int) -> None:
+    reader = written(tmp_path / "scene.tif", scene((360, 440), [(20, 20, 40, 40)]))
+    plan = TilePlan(reader.source.frame, 96, 0, 24)
+    units = list(tile_units(plan, side))
+    numbers = [tile.number for unit in units for tile in tiles_of(plan, unit)]
+    assert sorted(numbers) == [tile.number for tile in plan]
+    assert [unit.tiles for unit in units] == [len(list(tiles_of(plan, unit))) for unit in units]
