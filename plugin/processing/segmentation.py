@@ -140,7 +140,12 @@ class SegmentEverything(BatchAlgorithm):
             self.tr("Each is twice as coarse as the one before; large objects need more than one."),
         )
         shares = (
-            (IOU, self.tr("Least predicted IoU"), defaults.iou, self.tr("How sure the model must be of an outline.")),
+            (
+                IOU,
+                self.tr("Least predicted IoU"),
+                defaults.iou,
+                self.tr("How sure the model must be of an outline; 0: what suits the model."),
+            ),
             (
                 STABILITY,
                 self.tr("Least stability"),
