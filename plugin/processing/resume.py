@@ -9,7 +9,6 @@ from typing import cast
 from qgis.core import (
     QgsProcessing,
     QgsProcessingContext,
-    QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputNumber,
     QgsProcessingParameterFeatureSink,
@@ -17,10 +16,18 @@ from qgis.core import (
     QgsProcessingParameterFolderDestination,
 )
 
-from ...engine.batch_messages import BatchOutputs, BatchResult, BatchRunParams
+from ...engine.batch_messages import (
+    BatchOutputs,
+    BatchResult,
+    BatchRunParams,
+    BatchStatus,
+    BatchStatusParams,
+    BatchTask,
+)
 from ...engine.messages import Method
 from .algorithm import OUTPUT, Values, work_folder
-from .batch import COUNT, JOB, BatchAlgorithm, Run
+from .batch import COUNT, JOB, RESULT, BatchAlgorithm, Run
+from .engine import ask
 
 ROOT = "ROOT"
 MAPS = "MAPS"
@@ -82,27 +89,26 @@ class ResumeJob(BatchAlgorithm):
         self, parameters: Values, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> Values:
         """Go on with the job and hand over what it gives. Called by QGIS."""
-        with work_folder() as folder:
+        with work_folder() as folder, self.engine() as engine:
             run = Run(parameters, context, feedback, folder, Path(self.parameterAsFile(parameters, JOB, context)))
             root = self.parameterAsFile(parameters, ROOT, context)
-            asked = BatchRunParams(job=str(run.job_file), outputs=self.outputs(run), root=root)
-            result = cast("BatchResult", self.ask_engine(Method.BATCH_RUN, asked, feedback))
+            job = str(run.job_file)
+            status = cast("BatchStatus", ask(engine, Method.BATCH_STATUS, BatchStatusParams(job), feedback))
+            asked = BatchRunParams(job=job, outputs=self._outputs(run, status.task), root=root)
+            result = cast("BatchResult", ask(engine, Method.BATCH_RUN, asked, feedback))
             self.check(result, feedback)
             return self.hand_over(run, result)
 
-    def outputs(self, run: Run) -> BatchOutputs:
-        """Return where the engine shall write, in place of where the job says."""
-        vector = super().outputs(run) if run.parameters.get(OUTPUT) is not None else BatchOutputs()
+    def _outputs(self, run: Run, task: BatchTask) -> BatchOutputs:
+        """Return where the engine shall write, in place of where the job says. Polygons of maps are made from maps."""
+        if task is BatchTask.EMBEDDINGS:
+            return BatchOutputs()
+        vector = self.outputs(run) if run.parameters.get(OUTPUT) is not None else BatchOutputs()
         maps = self.parameterAsString(run.parameters, MAPS, run.context)
-        if maps:
-            try:
-                Path(maps).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise QgsProcessingException(str(error)) from error
-        return replace(vector, maps=maps)
+        return replace(vector, maps=maps or (str(run.folder / "maps") if task is BatchTask.MAP else ""))
 
     def hand_over(self, run: Run, result: BatchResult) -> Values:  # noqa: ARG002 - the maps are in place already
         """Pour the objects where they are wanted."""
         maps = self.parameterAsString(run.parameters, MAPS, run.context)
         values: Values = {MAPS: maps} if maps else {}
-        return {**values, **self.pour_objects(run)} if run.parameters.get(OUTPUT) is not None else values
+        return {**values, **self.pour_objects(run)} if (run.folder / RESULT).is_file() else values

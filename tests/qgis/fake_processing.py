@@ -33,6 +33,7 @@ from samtune.engine.batch_messages import (  # noqa: E402
     BatchRunParams,
     BatchState,
     BatchStatus,
+    BatchStatusParams,
     BatchTask,
     RasterProgress,
 )
@@ -78,17 +79,23 @@ def batch(params: BatchRunParams, progress: Progress) -> BatchResult:
         write_outlines(Target(Path(outputs.vector), outputs.layer), outlines, UTM17)
         written.append(outputs.vector)
     if outputs.maps:
+        Path(outputs.maps).mkdir(exist_ok=True)
         for name in ("scene_classes.tif", *(["scene_confidence.tif"] if outputs.confidence else [])):
             (Path(outputs.maps) / name).write_bytes(name.encode())
             written.append(str(Path(outputs.maps) / name))
         made = written[-2] if outputs.confidence else written[-1]
-    Path(params.job).write_bytes(b"job")
-    task = params.spec.task if params.spec else BatchTask.AUTOMATIC
+    task = params.spec.task if params.spec else BatchTask(Path(params.job).read_text())
+    Path(params.job).write_text(task.value)
     raster = RasterProgress("scene.tif", BatchState.FINISHED, 4, 4, 0, 2, output=made)
     status = BatchStatus(
         params.job, task, BatchState.FINISHED, objects=2, rasters=(raster,), outputs=tuple(written), notes=("A note.",)
     )
     return BatchResult(status, 1.5, "samtune batch resume")
+
+
+def status(params: BatchStatusParams, _progress: Progress) -> BatchStatus:
+    """Take the task from the job file's content."""
+    return BatchStatus(params.job, BatchTask(Path(params.job).read_text()), BatchState.WAITING)
 
 
 def plan(params: PlanParams, _progress: Progress) -> TunePlan:
@@ -149,6 +156,7 @@ def factory(settings: EngineSettings, progress: Progress) -> server.Handlers:
     handlers = dict(fake.factory(replace(settings, store_dir=""), progress))
     answers: dict[Method, Callable[..., object]] = {
         Method.BATCH_RUN: batch,
+        Method.BATCH_STATUS: status,
         Method.TUNE_PLAN: plan,
         Method.TUNE_RUN: tune,
         Method.COMPARE_ADAPTERS: compare,

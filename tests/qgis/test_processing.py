@@ -343,14 +343,28 @@ def test_class_map(bench: Bench, scene: str, tmp_path: Path, with_all: bool) -> 
     assert ".tif" in bench.refusal("classmap", {**given, "MAP": str(tmp_path / "map.png")})
 
 
-def test_resume(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "maps"), [("automatic", False), ("map", True), ("embeddings", False)])
+def test_resume(bench: Bench, tmp_path: Path, task: str, maps: bool) -> None:
+    """What a job can write depends on its task, which its file knows."""
     job = tmp_path / "a.samjob"
     assert "no job file" in bench.refusal("resumejob", {"JOB": str(job), "OUTPUT": "memory:"})
-    job.write_bytes(b"")
+    job.write_text(task)
     results = bench.run("resumejob", {"JOB": str(job), "OUTPUT": "memory:", "ROOT": str(tmp_path)})
-    ((_, params),) = bench.asked
+    (first, _), (second, params) = bench.asked
+    assert (first, second) == ("batch/status", "batch/run")
     assert (params["spec"], params["job"], params["root"]) == (None, str(job), str(tmp_path))
-    assert bench.layer(results["OUTPUT"]).featureCount() == 2
+    assert bool(params["outputs"]["maps"]) is maps
+    assert ("OUTPUT" in results) is (task != "embeddings")
+    if "OUTPUT" in results:
+        assert bench.layer(results["OUTPUT"]).featureCount() == results["COUNT"] == 2
+
+
+def test_resume_with_maps(bench: Bench, tmp_path: Path) -> None:
+    job = tmp_path / "a.samjob"
+    job.write_text("map")
+    results = bench.run("resumejob", {"JOB": str(job), "MAPS": str(tmp_path / "maps")})
+    assert results == {"MAPS": str(tmp_path / "maps")}
+    assert (tmp_path / "maps" / "scene_classes.tif").is_file()
 
 
 # ---- change
