@@ -95,6 +95,7 @@ COMMANDS = (
     Command("find", "find all objects of an area with an adapter"),
     Command("map", "make a class map of an area with an adapter"),
     Command("batch", "one task over many rasters, in a job that can be resumed"),
+    Command("change", "what is new, gone, changed or stable between two dates"),
     Command("tune", "teach a model your objects from a few labelled polygons"),
     Command("adapter", "show, rename, check, compare, merge, export and import adapters"),
     Command("evaluate", "measure a model on labelled images"),

@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..models.errors import ProtocolError
 from .area_messages import CompareParams, FindParams, MapParams, SuggestParams
 from .batch_messages import BatchRunParams, BatchStatusParams, EstimateParams
+from .change_messages import ChangeParams
 from .messages import (
     AddAdapterParams,
     CheckAdapterParams,
@@ -70,6 +71,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     from .areas.service import AreaService
     from .batch.items import Machine
     from .batch.service import BatchService
+    from .change.service import ChangeService
     from .device import apply_threads, choose, give_way
     from .model_service import ModelService
     from .paths import chosen, default_folders
@@ -92,6 +94,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
     machine = Machine(str(places.models), str(places.store), settings.device, settings.threads)
     batch = BatchService(machine, models, segmenter)
     adapters = AdapterRequests(models, loaded, segmenter.open)
+    changes = ChangeService(models)
     areas = AreaService(models, store, loaded)
     tuning = TuneService(models)
     comparing = Comparing(models, loaded)
@@ -123,6 +126,7 @@ def build(settings: EngineSettings, progress: Progress, log_file: str = "") -> H
         Method.CLEAR_STORE: _typed(NoParams, clear_store),
         Method.CHECK_ADAPTER: _typed(CheckAdapterParams, adapters.check),
         Method.ADD_ADAPTER: _typed(AddAdapterParams, adapters.add),
+        Method.CHANGE: _typed(ChangeParams, changes.detect),
         Method.FIND: _typed(FindParams, areas.find),
         Method.MAP: _typed(MapParams, areas.map),
         Method.SUGGEST: _typed(SuggestParams, areas.suggest),

@@ -61,6 +61,7 @@ class Method(str, Enum):
     BATCH_ESTIMATE = "batch/estimate"
     BATCH_RUN = "batch/run"
     BATCH_STATUS = "batch/status"
+    CHANGE = "change/detect"
     CANCEL = "$/cancelRequest"
     PROGRESS = "$/progress"
     HEARTBEAT = "$/heartbeat"

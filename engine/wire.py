@@ -1,7 +1,7 @@
 """What each request takes and gives, and how messages become JSON and come back. Standard library only, Python 3.9.
 
 The messages themselves: :mod:`.messages` (rasters, clicks, models), :mod:`.tune_messages`, :mod:`.area_messages`,
-:mod:`.batch_messages`.
+:mod:`.batch_messages`, :mod:`.change_messages`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .batch_messages import (
     BatchStatusParams,
     EstimateParams,
 )
+from .change_messages import ChangeParams, ChangeResult
 from .messages import (
     AdapterReport,
     AddAdapterParams,
@@ -107,6 +108,7 @@ REQUESTS: dict[Method, RequestType] = {
     Method.BATCH_ESTIMATE: RequestType(EstimateParams, BatchEstimate, DeadlineClass.LONG),
     Method.BATCH_RUN: RequestType(BatchRunParams, BatchResult, DeadlineClass.LONG),
     Method.BATCH_STATUS: RequestType(BatchStatusParams, BatchStatus, DeadlineClass.INTERACTIVE),
+    Method.CHANGE: RequestType(ChangeParams, ChangeResult, DeadlineClass.LONG),
 }
 
 

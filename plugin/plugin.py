@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qgis.core import Qgis, QgsMessageLog, QgsProject
+from qgis.core import Qgis, QgsApplication, QgsMessageLog, QgsProject
 from qgis.PyQt.QtCore import QObject, Qt, QTimer
 from qgis.PyQt.QtGui import QIcon
 from qgis.PyQt.QtWidgets import QAction, QPushButton
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qgis.gui import QgisInterface
 
     from ..ui.options_page import OptionsFactory
+    from .processing.provider import SamTuneProvider
     from .session import Notice
     from .workbench import Workbench
 
@@ -41,22 +42,31 @@ class SamTunePlugin(QObject):
         workbench: everything behind the panel; None until that is first opened.
     """
 
-    def __init__(self, iface: QgisInterface) -> None:
-        """Keep QGIS's interface."""
+    def __init__(self, iface: QgisInterface | None) -> None:
+        """Keep QGIS's interface; there is none in ``qgis_process``, which calls :meth:`initProcessing` alone."""
         super().__init__()
         self._iface = iface
         self.workbench: Workbench | None = None
         self._settings: PluginSettings | None = None
+        self._provider: SamTuneProvider | None = None
         self._options: OptionsFactory | None = None
         self._dock_action: QAction | None = None
         self._prompt_action: QAction | None = None
         self._menu_actions: list[QAction] = []
 
-    def initGui(self) -> None:
-        """Register the action and the options page; called by QGIS."""
-        from ..ui.options_page import OptionsFactory
+    def initProcessing(self) -> None:
+        """Register the algorithms; called by QGIS where it has no window, and by :meth:`initGui`."""
+        from .processing.provider import SamTuneProvider
 
         self._settings = PluginSettings()
+        self._provider = SamTuneProvider(self._settings)
+        QgsApplication.processingRegistry().addProvider(self._provider)
+
+    def initGui(self) -> None:
+        """Register the algorithms, the action and the options page; called by QGIS."""
+        from ..ui.options_page import OptionsFactory
+
+        self.initProcessing()
         self._options = OptionsFactory(self._settings, self._apply_settings)
         self._iface.registerOptionsWidgetFactory(self._options)
         action = QAction(QIcon(str(ICONS / "samtune.svg")), self.tr("SamTune panel"), self._iface.mainWindow())
@@ -89,6 +99,9 @@ class SamTunePlugin(QObject):
             self._iface.unregisterOptionsWidgetFactory(self._options)
             self._options.deleteLater()
             self._options = None
+        if self._provider is not None:
+            QgsApplication.processingRegistry().removeProvider(self._provider)
+            self._provider = None
         if self._settings is not None:
             self._settings.unload()
             self._settings = None

@@ -10,8 +10,8 @@ from pathlib import Path
 
 PARTS = ("engine", "models", "plugin", "ui")
 SHARED = frozenset(
-    {"engine.messages", "engine.tune_messages", "engine.area_messages", "engine.batch_messages", "engine.wire",
-     "engine.framing", "engine.provenance", "models.errors"}
+    {"engine.messages", "engine.tune_messages", "engine.area_messages", "engine.batch_messages",
+     "engine.change_messages", "engine.wire", "engine.framing", "engine.provenance", "models.errors"}
 )  # fmt: skip
 """What both processes import: the wire, the attributes of what is written, the errors. Standard library only, and only
 each other."""

@@ -18,6 +18,7 @@ SHARED = (
     "engine/__init__.py",
     "engine/area_messages.py",
     "engine/batch_messages.py",
+    "engine/change_messages.py",
     "engine/framing.py",
     "engine/messages.py",
     "engine/provenance.py",
