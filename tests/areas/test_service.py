@@ -320,7 +320,22 @@ def test_the_command_find_writes_features(
     assert main([*arguments, "--overwrite", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["objects"], sum(told["classes"].values())) == (len(geometry),) * 2
-    assert main(["find", str(raster), "--adapter", str(finder), "--threshold", "1", "-o", str(tmp_path / "n.gpkg"), *command]) == 3
+    assert (
+        main(
+            [
+                "find",
+                str(raster),
+                "--adapter",
+                str(finder),
+                "--threshold",
+                "1",
+                "-o",
+                str(tmp_path / "n.gpkg"),
+                *command,
+            ]
+        )
+        == 3
+    )
     assert not (tmp_path / "n.gpkg").exists()
 
 
