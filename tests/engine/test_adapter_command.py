@@ -195,7 +195,8 @@ def test_merged_weights_are_a_model_that_answers_like_the_adapter(
         embedding = model.encode(image)
         expected = model.decode(embedding, *click)
     assert np.array_equal(merged.encode(image), embedding)
-    assert np.array_equal(merged.decode(embedding, *click).logits, expected.logits)
+    # The decoder's tensors lie otherwise in memory, and sums are done in another order: the last digit differs.
+    np.testing.assert_allclose(merged.decode(embedding, *click).logits, expected.logits, rtol=0, atol=1e-5)
     with model.using(None):
         assert not np.array_equal(model.encode(image), embedding)
     with safe_open(out, "pt") as opened:
