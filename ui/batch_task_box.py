@@ -13,8 +13,8 @@ from qgis.PyQt.QtWidgets import QComboBox, QLabel, QLineEdit, QWidget
 from ..engine.batch_messages import BatchOptions, BatchTask
 from ..plugin.adapter_files import INSTANCES, PROMPTABLE, SEMANTIC, AdapterSummary
 from ..plugin.adapter_texts import headline, tooltip
-from ..plugin.batch_features import FeatureSnapshot
 from ..plugin.batch_texts import task_name, task_text
+from ..plugin.feature_file import FeatureSnapshot
 from ..plugin.session import Session
 from .batch_area_box import FeaturesChooser
 from .batch_options_box import BatchOptionsBox
