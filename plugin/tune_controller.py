@@ -147,7 +147,9 @@ class TuneController(QObject):
         died, :attr:`runs_changed` tells of it once the record is older.
         """
         own = self.runner.params.folder if self.runner.params is not None else ""
-        runs = [run for run in kept_runs(self.runs_folder) if str(run.folder) != own and run.folder not in self._put_off]
+        runs = [
+            run for run in kept_runs(self.runs_folder) if str(run.folder) != own and run.folder not in self._put_off
+        ]
         elsewhere = {run.folder for run in runs if run.live and run.folder not in self._begun}
         if elsewhere and not self._look_again.isActive():
             self._look_again.start()

@@ -188,7 +188,8 @@ def test_what_fails_half_way_leaves_the_former_file(qgis_app: object, tmp_path: 
 
 def test_labels_keep_unsaved_edits_and_a_missing_class_is_none(project: QgsProject, tmp_path: Path) -> None:
     circle = "CurvePolygonZ (CircularStringZ (0 0 5, 10 0 5, 0 0 5))"
-    layer = layer_of("CurvePolygonZ?crs=EPSG:32617", circle, fields="field=kind:double")
+    layer = layer_of("CurvePolygonZ?crs=EPSG:32617", fields="field=kind:double")
+    layer.dataProvider().addFeature(feature(layer, circle, 2.0))
     project.addMapLayer(layer)
     layer.startEditing()
     layer.changeAttributeValue(1, 0, 3.0)

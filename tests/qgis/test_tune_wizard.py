@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -429,7 +429,7 @@ def test_reopening_offers_an_interrupted_run(wizard: TuneWizard, teaching: Teach
 def test_a_run_under_way_in_another_qgis_is_not_offered_until_it_has_died(
     wizard: TuneWizard, teaching: Teaching, adapters_folder: Path
 ) -> None:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     folder = _interrupted_run(adapters_folder, wizard, updated=now.isoformat(timespec="seconds"))
     controller = teaching.controller
     controller._look_again.setInterval(300)
@@ -476,7 +476,7 @@ def test_a_class_map_is_put_into_the_list_only(wizard: TuneWizard, ready_session
     go_next(wizard)
     press(wizard.task.cards[TuneTask.SEMANTIC].radio)
     go_to(wizard, PageId.KEEP)
-    assert "class map" in wizard.keep.use_label.text()
+    assert "“Class map…”" in wizard.keep.use_label.text()
     press(wizard.button(QWizard.WizardButton.FinishButton))
     wait_until(lambda: not wizard.isVisible())
     assert [known.head for known in ready_session.adapters.known] == ["semantic"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ def test_the_newest_comes_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_fresh_record_may_be_of_a_run_under_way(tmp_path: Path, state: str, seconds: int, live: bool) -> None:
-    written = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+    written = datetime.now(UTC) - timedelta(seconds=seconds)
     run = read_run(leave(tmp_path, "run", state, updated=written.isoformat(timespec="seconds")))
     assert run is not None
     assert run.live is live
