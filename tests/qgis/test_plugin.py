@@ -141,7 +141,7 @@ def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window
 
 
 def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Window) -> None:
-    _dock, batch, jobs = window.menu.actions()
+    _dock, _teach, batch, jobs = window.menu.actions()
     batch.trigger()
     spin(10)
     desk = plugin.workbench.batch
