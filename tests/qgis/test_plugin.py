@@ -150,7 +150,7 @@ def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Wind
     jobs.trigger()
     spin(10)
     assert desk.panel.isVisible()
-    button = desk.make_button(window.window)
+    button = plugin.workbench.dock.work_box.batch_button
     desk.dialog.hide()
     button.click()
     assert desk.dialog.isVisible()

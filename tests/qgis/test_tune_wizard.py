@@ -472,7 +472,9 @@ def test_find_all_says_what_to_do_next(wizard: TuneWizard, ready_session: Sessio
     assert ready_session.adapters.chosen is not None, "it answers clicks as well"
 
 
-def test_a_class_map_is_put_into_the_list_only(wizard: TuneWizard, ready_session: Session) -> None:
+def test_an_adapter_for_class_maps_is_there_for_the_button_that_makes_them(
+    wizard: TuneWizard, ready_session: Session
+) -> None:
     go_next(wizard)
     press(wizard.task.cards[TuneTask.SEMANTIC].radio)
     go_to(wizard, PageId.KEEP)
@@ -480,7 +482,7 @@ def test_a_class_map_is_put_into_the_list_only(wizard: TuneWizard, ready_session
     press(wizard.button(QWizard.WizardButton.FinishButton))
     wait_until(lambda: not wizard.isVisible())
     assert [known.head for known in ready_session.adapters.known] == ["semantic"]
-    assert ready_session.adapters.chosen is None, "it answers no clicks"
+    assert ready_session.adapters.chosen is not None, "“Class map…” takes the chosen one"
 
 
 def test_too_small_objects_and_the_button_that_takes_the_fitting_level(wizard: TuneWizard, teaching: Teaching) -> None:

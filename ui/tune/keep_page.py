@@ -12,7 +12,6 @@ from qgis.PyQt.QtWidgets import (
     QWizardPage,
 )
 
-from ...engine.tune_messages import TuneTask
 from ...plugin.tune_controller import TuneController
 from ..forms import text_label
 
@@ -80,9 +79,6 @@ class KeepPage(QWizardPage):
         self.completeChanged.emit()
 
     def _use_text(self) -> str:
-        params = self._controller.runner.params
-        if params is not None and params.task is TuneTask.SEMANTIC:
-            return ""
         if self._controller.in_use:
             return self.tr("It is used from now on; you can choose another one in the panel at any time.")
         return self.tr("It is not shown to be better, so it is put into the list but not used.")
