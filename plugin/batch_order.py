@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..engine.batch_messages import BatchSpec, VectorSource
-from .batch_features import FeatureSnapshot
+from .feature_file import FeatureSnapshot
 
 
 @dataclass(frozen=True)

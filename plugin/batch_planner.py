@@ -13,8 +13,9 @@ from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from ..engine.batch_messages import BatchEstimate, EstimateParams, VectorSource
 from ..engine.messages import Method
 from ..models.errors import CancelledByUser, SamTuneError
-from .batch_features import FeatureSnapshot, WriteFeaturesTask
+from .batch_features import WriteFeaturesTask
 from .batch_order import BatchOrder
+from .feature_file import FeatureSnapshot
 from .latest_request import Handle, Service
 from .tasks import TaskController
 

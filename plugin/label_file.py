@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
-from qgis.core import (
-    QgsApplication,
-    QgsCoordinateTransformContext,
-    QgsFeature,
-    QgsFeatureRequest,
-    QgsFeedback,
-    QgsField,
-    QgsFields,
-    QgsVectorFileWriter,
-    QgsVectorLayer,
-    QgsVectorLayerFeatureSource,
-    QgsWkbTypes,
-)
-from qgis.PyQt.QtCore import QMetaType, QObject
+from qgis.core import QgsApplication, QgsFeedback, QgsVectorLayer
+from qgis.PyQt.QtCore import QObject
 
 from ..engine.tune_messages import LabelSource
-from ..models.errors import CancelledByUser, OutputError, SamTuneError
+from ..models.errors import OutputError, SamTuneError
+from .feature_file import CLASS, LABELS, class_text, features_of, label_file
 from .session import Busy, Session
 from .tasks import BaseTask, TaskController
 
-CLASS_COLUMN = "class"
-
 
 class LabelFileTask(BaseTask):
-    """Its result is a :class:`LabelSource` of the file.
-
-    What it reads is a snapshot taken on the main thread, as QGIS's own drawing has it; the layer is not touched.
-    """
+    """Writes all polygons of a layer. Its result is a :class:`LabelSource` of the file."""
 
     def __init__(self, description: str, layer: QgsVectorLayer, class_field: str, path: Path) -> None:
-        """Take the snapshot.
+        """Take a snapshot of the layer.
 
         Args:
             description: for QGIS's task list.
@@ -46,46 +30,17 @@ class LabelFileTask(BaseTask):
             path: of the GeoPackage to write.
         """
         super().__init__(description)
-        self._source = QgsVectorLayerFeatureSource(layer)
+        self._polygons = features_of(layer)
         self._field = layer.fields().lookupField(class_field) if class_field else -1
-        self._crs = layer.crs()
-        self._count = max(1, layer.featureCount())
         self._path = path
 
     def _run(self, feedback: QgsFeedback) -> LabelSource:
-        fields = QgsFields()
-        fields.append(QgsField(CLASS_COLUMN, QMetaType.Type.QString))
-        options = QgsVectorFileWriter.SaveVectorOptions()
-        options.driverName = "GPKG"
-        options.layerName = "labels"
-        kind = QgsWkbTypes.Type.MultiPolygon
-        writer = QgsVectorFileWriter.create(
-            str(self._path), fields, kind, self._crs, QgsCoordinateTransformContext(), options
-        )
-        if writer.hasError() != QgsVectorFileWriter.WriterError.NoError:
-            raise self._failed(writer.errorMessage())
-        wanted = [self._field] if self._field >= 0 else []
-        request = QgsFeatureRequest().setSubsetOfAttributes(wanted)
-        for number, feature in enumerate(self._source.getFeatures(request)):
-            if feedback.isCanceled():
-                raise CancelledByUser
-            if feature.hasGeometry() and not writer.addFeature(self._label(feature, fields)):
-                raise self._failed(writer.errorMessage())
-            self.setProgress(100.0 * number / self._count)
-        del writer  # closes the file
-        return LabelSource(str(self._path), "labels", CLASS_COLUMN if self._field >= 0 else "")
-
-    def _label(self, feature: QgsFeature, fields: QgsFields) -> QgsFeature:
-        label = QgsFeature(fields)
-        geometry = feature.geometry()
-        geometry.get().dropZValue()
-        geometry.get().dropMValue()
-        geometry.convertToMultiType()
-        label.setGeometry(geometry)
-        if self._field >= 0:
-            value = feature.attribute(self._field)
-            label.setAttribute(0, None if value is None else str(value))
-        return label
+        with label_file(self._path, self._polygons.crs, self._failed) as file:
+            for number, feature in enumerate(self._polygons.features(feedback)):
+                name = class_text(feature, self._field) if self._field >= 0 else ""
+                file.add(feature.geometry(), [name or None])
+                self.setProgress(100.0 * number / max(1, self._polygons.count))
+        return LabelSource(str(self._path), LABELS, CLASS if self._field >= 0 else "")
 
     def _failed(self, details: str) -> OutputError:
         text = self.tr("The labelled polygons could not be written to {folder}. Make room there, then try again.")
@@ -131,7 +86,7 @@ class LabelWriter(QObject):
             on_failed: gets why not.
         """
         self.drop()
-        self._folder = tempfile.mkdtemp(prefix="samtune-labels-")
+        self._folder = mkdtemp(prefix="samtune-labels-")
         title = self.tr("SamTune: collect the labelled polygons")
         task = LabelFileTask(title, layer, class_field, Path(self._folder) / "labels.gpkg")
         self._task = task

@@ -170,11 +170,6 @@ class ReviewController(QObject):
         self._session.notify(NoticeLevel.INFO, text)
         self.changed.emit()
 
-    @property
-    def redoing(self) -> bool:
-        """Return whether the current polygon is being clicked anew."""
-        return self.queue is not None and self._acceptor.redo is not None
-
     def _decide(self, text: str, act: Callable[[QgsVectorLayer, QgsFeature], bool]) -> None:
         feature = self.queue.feature() if self.queue is not None else None
         if feature is None or self.queue is None or self.queue.layer is None:

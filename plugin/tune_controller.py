@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from qgis.core import QgsApplication, QgsFeedback, QgsProject
-from qgis.PyQt.QtCore import QCoreApplication, QObject, pyqtSignal
+from qgis.PyQt.QtCore import QCoreApplication, QObject, QTimer, pyqtSignal
 
 from ..engine.messages import AdapterReport, Method
 from ..engine.tune_messages import KeepAdapterParams, TuneTask
@@ -19,7 +19,7 @@ from .tasks import BaseTask, TaskController
 from .tune_draft import TuneDraft
 from .tune_preparer import TunePreparer
 from .tune_runner import RunStage, TuneRunner
-from .tune_runs import RECORD, KeptRun, discard, kept_runs, new_run_folder, run_title
+from .tune_runs import LIVE_SECONDS, RECORD, KeptRun, discard, kept_runs, new_run_folder, run_title
 
 BETTER = "better"
 
@@ -70,6 +70,11 @@ class TuneController(QObject):
         self._use_adapter = use_adapter
         self._folder: Path | None = None
         self._put_off: set[Path] = set()
+        self._begun: set[Path] = set()
+        self._look_again = QTimer(self)
+        self._look_again.setSingleShot(True)
+        self._look_again.setInterval(LIVE_SECONDS * 1000)
+        self._look_again.timeout.connect(self.runs_changed)
         self._tasks = TaskController(QgsApplication.taskManager(), self)
         self._keep = LatestRequest(work, session, "tune-keep")
         self.draft = TuneDraft(project, self)
@@ -116,12 +121,14 @@ class TuneController(QObject):
         params = self.preparer.params()
         self.preparer.pause()
         self.use_anyway, self.keep_problem = False, ""
+        self._begun.add(Path(params.folder))
         self.runner.start(params)
 
     def resume(self, run: KeptRun) -> None:
         """Go on with a run that was interrupted."""
         self.preparer.pause()
         self.use_anyway, self.keep_problem = False, ""
+        self._begun.add(run.folder)
         self.runner.start(run.params, resume=True)
 
     def choose_anew(self) -> None:
@@ -134,10 +141,19 @@ class TuneController(QObject):
         self.runs_changed.emit()
 
     def interrupted(self) -> tuple[KeptRun, ...]:
-        """Return the runs that can be gone on with, the newest first; without the one under way and those put off."""
+        """Return the runs that can be gone on with, the newest first; without those under way and those put off.
+
+        A run that was not begun here and whose record is fresh is taken to be under way in another QGIS; should it have
+        died, :attr:`runs_changed` tells of it once the record is older.
+        """
         own = self.runner.params.folder if self.runner.params is not None else ""
-        runs = kept_runs(self.runs_folder)
-        return tuple(run for run in runs if str(run.folder) != own and run.folder not in self._put_off)
+        runs = [
+            run for run in kept_runs(self.runs_folder) if str(run.folder) != own and run.folder not in self._put_off
+        ]
+        elsewhere = {run.folder for run in runs if run.live and run.folder not in self._begun}
+        if elsewhere and not self._look_again.isActive():
+            self._look_again.start()
+        return tuple(run for run in runs if run.folder not in elsewhere)
 
     def put_off(self, run: KeptRun) -> None:
         """Offer a run no more before QGIS is started anew."""
@@ -225,9 +241,9 @@ class TuneController(QObject):
         """Say what to do with the adapter next."""
         task = self.runner.params.task if self.runner.params is not None else self.draft.task
         if task is TuneTask.INSTANCES:
-            return self.tr("Use “Find all objects” of the SamTune panel to find them on the whole map or in an area.")
+            return self.tr("Use “Find all…” of the SamTune panel to find them on the whole map or in an area.")
         if task is TuneTask.SEMANTIC:
-            return self.tr("Use “Make a class map” of the SamTune panel to map the whole raster or an area.")
+            return self.tr("Use “Class map…” of the SamTune panel to map the whole raster or an area.")
         return self.tr("Click objects with it as before.") if self.in_use else ""
 
     # --- the end ----------------------------------------------------------------------------------------------------
@@ -243,6 +259,7 @@ class TuneController(QObject):
 
     def stop(self) -> None:
         """Listen no more; for unloading."""
+        self._look_again.stop()
         self.leave()
         self._keep.cancel()
         self.runner.stop()

@@ -5,11 +5,11 @@ What to read is settled on the main thread, which costs next to nothing; reading
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from qgis.core import (
-    Qgis,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsCoordinateTransformContext,
@@ -18,25 +18,19 @@ from qgis.core import (
     QgsFeature,
     QgsFeatureRequest,
     QgsFeedback,
-    QgsField,
-    QgsFields,
     QgsGeometry,
     QgsProject,
-    QgsVectorFileWriter,
     QgsVectorLayer,
-    QgsVectorLayerFeatureSource,
 )
-from qgis.PyQt.QtCore import QCoreApplication, QMetaType
+from qgis.PyQt.QtCore import QCoreApplication
 
 from ..engine.tune_messages import LabelSource
-from ..models.errors import CancelledByUser, OutputError, TuningError
+from ..models.errors import OutputError, TuningError
+from .feature_file import CLASS, LABELS, FeatureFile, FeatureSnapshot, class_text, features_of, label_file
 from .tasks import BaseTask
 from .tune_draft import ExtentChoice, ExtentKind, LabelChoice, TuneDraft
 
 translate = QCoreApplication.translate
-
-CLASS = "class"
-LAYER = "labels"
 
 
 @dataclass(frozen=True)
@@ -44,24 +38,18 @@ class Part:
     """Polygons of one layer, ready to be read in a thread.
 
     Attributes:
-        layer: its id.
-        name: for the user.
-        source: of the features, edits not yet saved included.
-        request: which of them.
-        only: ids of the features that count; None for all that the request gives.
-        crs: of their geometries.
+        polygons: the features.
         field: index of the field with the class; negative where there is none.
         class_name: the class where there is no field.
     """
 
-    layer: str
-    name: str
-    source: QgsVectorLayerFeatureSource
-    request: QgsFeatureRequest
-    only: frozenset[int] | None
-    crs: QgsCoordinateReferenceSystem
+    polygons: FeatureSnapshot
     field: int = -1
     class_name: str = ""
+
+    def class_of(self, feature: QgsFeature) -> str:
+        """Return the class of one of the features; empty for none."""
+        return self.class_name if self.field < 0 else class_text(feature, self.field)
 
 
 @dataclass(frozen=True)
@@ -150,19 +138,13 @@ def _part(layer: QgsVectorLayer, choice: LabelChoice) -> Part:
     if choice.class_field and field < 0:
         text = translate("TuneLabels", "“{layer}” has no field “{field}” any more. Choose another class field.")
         raise TuningError(text.format(layer=layer.name(), field=choice.class_field))
-    request = QgsFeatureRequest()
     if choice.expression:
         problem = check_expression(choice.expression, layer)
         if problem:
             text = translate("TuneLabels", "The filter of “{layer}” is no usable expression: {problem}. Correct it.")
             raise TuningError(text.format(layer=layer.name(), problem=problem))
-        request.setFilterExpression(choice.expression)
-        request.setExpressionContext(layer.createExpressionContext())
-    only = frozenset(layer.selectedFeatureIds()) if choice.selected_only else None
-    if only is not None and not choice.expression:
-        request.setFilterFids(list(only))
-    name = choice.class_name.strip() or layer.name()
-    return Part(layer.id(), layer.name(), QgsVectorLayerFeatureSource(layer), request, only, layer.crs(), field, name)
+    polygons = features_of(layer, selected=choice.selected_only, expression=choice.expression)
+    return Part(polygons, field, choice.class_name.strip() or layer.name())
 
 
 def _extent(
@@ -204,18 +186,18 @@ class WriteLabelsTask(BaseTask):
     def _run(self, feedback: QgsFeedback) -> object:
         plan, origins = self._plan, []
         target = _crs(plan.parts[0], plan.fallback)
-        with _Writer(plan.labels, target, plan.context) as writer:
+        with self._file(plan.labels, target) as file:
             for part in plan.parts:
                 for feature, geometry in self._read(part, target, feedback):
-                    name = part.class_name if part.field < 0 else _class_text(feature, part.field)
+                    name = part.class_of(feature)
                     if name:
-                        writer.add(geometry, name)
-                        origins.append((part.layer, feature.id()))
+                        file.add_one(geometry, [name])
+                        origins.append((part.polygons.layer, feature.id()))
                     else:
                         self._nameless += 1
         if not origins:
             raise TuningError(self.tr("None of the chosen polygons remain: look at selection, filter and class field."))
-        source = LabelSource(str(plan.labels), LAYER, CLASS, "")
+        source = LabelSource(str(plan.labels), LABELS, CLASS, "")
         return WrittenLabels(source, self._write_extent(feedback), tuple(origins), self._notes())
 
     def _write_extent(self, feedback: QgsFeedback) -> str:
@@ -223,32 +205,37 @@ class WriteLabelsTask(BaseTask):
         if not plan.extent and not plan.drawn:
             return ""
         target = _crs(plan.extent[0], plan.fallback) if plan.extent else plan.drawn_crs
-        with _Writer(plan.extent_file, target, plan.context) as writer:
+        with self._file(plan.extent_file, target) as file:
             for part in plan.extent:
                 for _feature, geometry in self._read(part, target, feedback):
-                    writer.add(geometry, part.name)
+                    file.add_one(geometry, [part.class_name])
             for geometry in plan.drawn:
-                writer.add(geometry, LAYER)
+                file.add_one(geometry, [LABELS])
         return str(plan.extent_file)
+
+    def _file(self, path: Path, crs: QgsCoordinateReferenceSystem) -> FeatureFile:
+        def failed(details: str) -> OutputError:
+            text = self.tr("The polygons cannot be written to {folder}. Is the disk full?")
+            return OutputError(text.format(folder=path.parent), details)
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise failed(str(error)) from error
+        return label_file(path, crs, failed, self._plan.context)
 
     def _read(
         self, part: Part, target: QgsCoordinateReferenceSystem, feedback: QgsFeedback
-    ) -> list[tuple[QgsFeature, QgsGeometry]]:
+    ) -> Iterator[tuple[QgsFeature, QgsGeometry]]:
         transform = QgsCoordinateTransform(_crs(part, self._plan.fallback), target, self._plan.context)
-        found = []
-        for feature in part.source.getFeatures(part.request):
-            if feedback.isCanceled():
-                raise CancelledByUser
-            if part.only is not None and feature.id() not in part.only:
-                continue
+        for feature in part.polygons.features(feedback):
             geometry = QgsGeometry(feature.geometry())
             try:
                 geometry.transform(transform)
             except QgsCsException:
                 self._unplaced += 1
                 continue
-            found.append((feature, geometry))
-        return found
+            yield feature, geometry
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -260,58 +247,5 @@ class WriteLabelsTask(BaseTask):
         return tuple(notes)
 
 
-class _Writer:
-    """A new GeoPackage with one layer of multipolygons that have a class."""
-
-    def __init__(self, path: Path, crs: QgsCoordinateReferenceSystem, context: QgsCoordinateTransformContext) -> None:
-        fields = QgsFields()
-        fields.append(QgsField(CLASS, QMetaType.Type.QString))
-        options = QgsVectorFileWriter.SaveVectorOptions()
-        options.driverName = "GPKG"
-        options.layerName = LAYER
-        self._path = path
-        self._fields = fields
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failed(str(error)) from error
-        kind = Qgis.WkbType.MultiPolygon
-        self._writer = QgsVectorFileWriter.create(str(path), fields, kind, crs, context, options)
-        self._check()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        del self._writer  # closes the file
-
-    def add(self, geometry: QgsGeometry, name: str) -> None:
-        """Write a polygon; what is none is written without geometry, so that it can be told of by its number."""
-        feature = QgsFeature(self._fields)
-        fitting = geometry.coerceToType(Qgis.WkbType.MultiPolygon) if not geometry.isEmpty() else []
-        if len(fitting) == 1:
-            feature.setGeometry(fitting[0])
-        feature.setAttribute(0, name)
-        if not self._writer.addFeature(feature):
-            self._check()
-
-    def _check(self) -> None:
-        if self._writer.hasError() != QgsVectorFileWriter.WriterError.NoError:
-            raise self._failed(self._writer.errorMessage())
-
-    def _failed(self, details: str) -> OutputError:
-        text = translate("TuneLabels", "The polygons cannot be written to {folder}. Is the disk full?")
-        return OutputError(text.format(folder=self._path.parent), f"{self._path}: {details}")
-
-
 def _crs(part: Part, fallback: QgsCoordinateReferenceSystem) -> QgsCoordinateReferenceSystem:
-    return part.crs if part.crs.isValid() else fallback
-
-
-def _class_text(feature: QgsFeature, field: int) -> str:
-    value = feature.attribute(field)
-    if value is None or str(value) in ("", "NULL"):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    return part.polygons.crs if part.polygons.crs.isValid() else fallback

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from ..engine.tune_messages import RunState, TuneParams
@@ -20,6 +21,9 @@ CUT_OFF = (RunState.PREPARING, RunState.RUNNING, RunState.PAUSED, RunState.MEASU
 
 GIVEN_UP = (RunState.CANCELLED, RunState.FAILED)
 """Its task was cancelled, by the user or because QGIS was closed; or the disk was full. Worth it after some steps."""
+
+LIVE_SECONDS = 60
+"""A record as young as this may be of a run that is under way in another QGIS."""
 
 _UNSAFE = re.compile(r"[^\w-]+")
 _STAMP = re.compile(r"^\d{8}-\d{6}-?")
@@ -36,6 +40,7 @@ class KeptRun:
         state: where it was.
         step: steps done, and
         steps: of how many.
+        live: it may be under way, here or in another QGIS.
     """
 
     folder: Path
@@ -44,6 +49,7 @@ class KeptRun:
     state: RunState
     step: int
     steps: int
+    live: bool = False
 
 
 def new_run_folder(runs: Path, name: str) -> Path:
@@ -97,7 +103,19 @@ def read_run(folder: Path) -> KeptRun | None:
         return None
     if not Path(params.inputs.labels.path).is_file():
         return None
-    return KeptRun(folder, run_title(folder), params, state, step, max(step, steps))
+    live = state in CUT_OFF and _is_young(record.get("updated"))
+    return KeptRun(folder, run_title(folder), params, state, step, max(step, steps), live)
+
+
+def _is_young(updated: object) -> bool:
+    """Tell whether a record was written just now; what is no time, or lies in the future, was not."""
+    try:
+        written = datetime.fromisoformat(str(updated))
+    except ValueError:
+        return False
+    if written.tzinfo is None:
+        return False
+    return timedelta(0) <= datetime.now(timezone.utc) - written < timedelta(seconds=LIVE_SECONDS)
 
 
 def discard(run: Path, runs: Path) -> None:

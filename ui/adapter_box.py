@@ -5,11 +5,11 @@ from __future__ import annotations
 from qgis.core import Qgis
 from qgis.gui import QgsMapLayerComboBox
 from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QLabel, QMenu, QToolButton, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QFileDialog, QMenu, QToolButton, QWidget
 
 from ..plugin.adapter_texts import headline, tooltip
 from ..plugin.session import Session
-from .forms import add_row, column, compact
+from .forms import add_row, column, compact, text_label
 
 
 class LiveCombo(QComboBox):
@@ -60,7 +60,7 @@ class AdapterBox(QWidget):
         self.folder_action = menu.addAction(self.tr("Show the folder"))
         self.manage_action = menu.addAction(self.tr("Manage adapters…"))
         self.more_button.setMenu(menu)
-        self.info_label, self.warning_label = self._make_label(), self._make_label()
+        self.info_label, self.warning_label = text_label(self), text_label(self)
         self.second_combo = QgsMapLayerComboBox(self)
         self.second_combo.setFilters(Qgis.LayerFilter.RasterLayer)
         self.second_combo.setAllowEmptyLayer(True, self.tr("Choose the second raster"))
@@ -86,12 +86,6 @@ class AdapterBox(QWidget):
         session.model_changed.connect(self._show_adapters)
         self._show_adapters()
         self._show_fit()
-
-    def _make_label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        label.setTextFormat(Qt.TextFormat.PlainText)  # what it shows comes from files
-        return label
 
     def _show_adapters(self) -> None:
         state = self._session.adapters

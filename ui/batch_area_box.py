@@ -9,7 +9,7 @@ from qgis.gui import QgsMapCanvas, QgsMapLayerComboBox
 from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QCheckBox, QComboBox, QWidget
 
-from ..plugin.batch_features import FeatureSnapshot, features_of, outline_of
+from ..plugin.feature_file import FeatureSnapshot, features_of, outline_of
 from .forms import column, compact, wide_row
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 from qgis.core import Qgis, QgsProject, QgsVectorLayer
 from qgis.gui import QgsFieldComboBox, QgsFileWidget
 from qgis.PyQt.QtCore import QSignalBlocker, Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import QComboBox, QLabel, QLineEdit, QWidget
+from qgis.PyQt.QtWidgets import QComboBox, QLineEdit, QWidget
 
 from ..engine.batch_messages import BatchOptions, BatchTask
 from ..plugin.adapter_files import INSTANCES, PROMPTABLE, SEMANTIC, AdapterSummary
 from ..plugin.adapter_texts import headline, tooltip
-from ..plugin.batch_features import FeatureSnapshot
 from ..plugin.batch_texts import task_name, task_text
+from ..plugin.feature_file import FeatureSnapshot
 from ..plugin.session import Session
 from .batch_area_box import FeaturesChooser
 from .batch_options_box import BatchOptionsBox
-from .forms import column, wide_row
+from .forms import column, text_label, wide_row
 
 HEADS = {BatchTask.FIND: INSTANCES, BatchTask.MAP: SEMANTIC}
 """What the adapter of a task must answer with; of the other tasks ``promptable``, or there is none."""
@@ -67,7 +67,7 @@ class BatchTaskBox(QWidget):
         self.task_combo = QComboBox(self)
         for task in BatchTask:
             self.task_combo.addItem(task_name(task), task)
-        self.about_label, self.adapter_label = self._make_label(), self._make_label()
+        self.about_label, self.adapter_label = text_label(self), text_label(self)
         vectors = Qgis.LayerFilter.PointLayer | Qgis.LayerFilter.PolygonLayer
         self.prompts = FeaturesChooser(
             self.tr("&Objects of layer"), self.tr("Choose a layer of points or polygons"), vectors, project, self
@@ -203,12 +203,6 @@ class BatchTaskBox(QWidget):
         if self.task is BatchTask.MAP:
             return self.tr("There is no adapter of this model that makes class maps. Tune one first.")
         return self.tr("There is no adapter of this model that finds objects. Tune one first.")
-
-    def _make_label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        label.setTextFormat(Qt.TextFormat.PlainText)  # some of what it shows comes from files
-        return label
 
     def _lay_out(self) -> None:
         rows = column(self)

@@ -30,7 +30,7 @@ from ..engine.tune_messages import FigureRow, Picture
 from ..plugin.adapter_files import AdapterSummary
 from ..plugin.adapter_shelf import AdapterShelf, Comparison
 from ..plugin.session import Session
-from .forms import SPACING, compact
+from .forms import SPACING, compact, text_label
 
 MOST_ROWS = 8
 
@@ -84,9 +84,7 @@ class CompareDialog(QDialog):
         self.field_combo.setAllowEmptyFieldName(True)
         self.field_combo.setLayer(self.label_combo.currentLayer())
         self.run_button = QPushButton(self)
-        self.sentence_label = QLabel(self)
-        self.sentence_label.setWordWrap(True)
-        self.sentence_label.setTextFormat(Qt.TextFormat.PlainText)
+        self.sentence_label = text_label(self)
         self.table = self._make_table()
         self._pictures = QHBoxLayout()
         self._lay_out()
@@ -202,6 +200,7 @@ class CompareDialog(QDialog):
 
     def _make_table(self) -> QTableWidget:
         table = QTableWidget(0, 4, self)
+        table.setWordWrap(False)
         table.verticalHeader().hide()
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)

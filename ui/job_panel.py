@@ -11,7 +11,6 @@ from qgis.PyQt.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QMenu,
     QPushButton,
     QSplitter,
@@ -25,6 +24,7 @@ from qgis.PyQt.QtWidgets import (
 from ..plugin.batch_book import JOB_SUFFIX, JobRecord
 from ..plugin.batch_controller import BatchController
 from ..plugin.batch_texts import Standing, progress_sentence, standing_name, summary_sentence, task_name
+from .forms import text_label
 from .job_rasters import JobRastersTable
 from .progress_delegate import SHARE_ROLE, ProgressDelegate
 
@@ -76,7 +76,7 @@ class JobPanel(QgsDockWidget):
         self.add_button = self._button(
             self.tr("Open job…"), self.tr("Take a job file into the list, for instance one from another machine")
         )
-        self.state_label, self.problem_label = self._label(), self._label()
+        self.state_label, self.problem_label = text_label(self), text_label(self)
         self.table = JobRastersTable(self)
         self.pause_button = self._button(
             self.tr("Pause"), self.tr("Stop after what is under way; the job can be resumed at any time")
@@ -180,12 +180,6 @@ class JobPanel(QgsDockWidget):
         button = QPushButton(text, self)
         button.setToolTip(tooltip)
         return button
-
-    def _label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        label.setTextFormat(Qt.TextFormat.PlainText)  # names of files are in it
-        return label
 
     def _make_more(self) -> QToolButton:
         button = QToolButton(self)

@@ -1,7 +1,7 @@
 """A raster of bytes that appears in one step: written block by block beside its place, then made cloud-optimised.
 
 Class names go where GDAL and QGIS look for them: category names and an attribute table beside the file
-(``NAME.tif.aux.xml``), because GeoTIFF has no place for them; and into the file's own metadata as well.
+(``NAME.tif.aux.xml``), because GeoTIFF has no place for them.
 """
 
 from __future__ import annotations

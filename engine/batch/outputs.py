@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ...models.errors import OutputError
 from ..batch_messages import BatchOutputs, BatchState, BatchTask
 from ..ground import outline_options
 from ..progress import Progress
+from ..provenance import raster_name
+from ..vector_output import output_errors
 from .claim import Claim
 from .finals import finished_objects
 from .formats import check_outputs
@@ -59,19 +62,34 @@ class OutputWriter:
         job, outputs = self._job, self._outputs
         self.check()
         job.put(self._claim, state=BatchState.WRITING.value)
-        if outputs.maps and job.header.spec.task is BatchTask.MAP:
-            self._write_maps()
-        if outputs.vector:
-            path = Path(outputs.vector)
-            self._progress.report(-1.0, f"Writing {path.name}")
-            mine = outputs.overwrite or self._is_ours(outputs.vector)
-            found = finished_objects(job, self._progress.check)
-            if job.header.spec.task is BatchTask.MAP:
-                found = self._polygons()
-            objects = self._counted(found)
-            count = write_vector(path, outputs.layer, objects, job.header, self._progress.check, overwrite=mine)
-            self._note(path, objects=count)
+        if outputs.maps:
+            self._write_maps(Path(outputs.maps))
+        if outputs.vector and job.header.spec.task is not BatchTask.MAP:
+            self._write_vector(finished_objects(job, self._progress.check))
+        elif outputs.vector and outputs.maps:
+            self._write_vector(self._polygons(Path(outputs.maps)))
+        elif outputs.vector:
+            self._write_polygons_alone()
         job.put(self._claim, state=BatchState.FINISHED.value)
+
+    def _write_vector(self, found: Iterable[Finished]) -> None:
+        path, outputs = Path(self._outputs.vector), self._outputs
+        self._progress.report(-1.0, f"Writing {path.name}")
+        mine = outputs.overwrite or self._is_ours(outputs.vector)
+        objects = self._counted(found)
+        count = write_vector(path, outputs.layer, objects, self._job.header, self._progress.check, overwrite=mine)
+        self._note(path, objects=count)
+
+    def _write_polygons_alone(self) -> None:
+        """Write the polygons of class maps that nobody wants: those are made beside them, and go."""
+        path = Path(self._outputs.vector)
+        with output_errors(path), TemporaryDirectory(prefix=".samtune-", dir=path.parent) as folder:
+            maps = map_paths(Path(folder), self._job.rasters(), CLASSES)
+            for raster in self._planned():
+                self._progress.report(-1.0, f"Mapping {raster_name(raster.uri)}")
+                write_map(self._job, raster, maps[raster.number], None, self._progress)
+                self._claim.beat()
+            self._write_vector(self._polygons(Path(folder)))
 
     def _counted(self, objects: Iterable[Finished]) -> Iterable[Finished]:
         for item in objects:
@@ -79,10 +97,10 @@ class OutputWriter:
             self._claim.beat()
             yield item
 
-    def _polygons(self) -> Iterator[Finished]:
-        """Yield the polygons of all class maps."""
+    def _polygons(self, folder: Path) -> Iterator[Finished]:
+        """Yield the polygons of all class maps in a folder."""
         header, now = self._job.header, datetime.now(UTC).isoformat(timespec="milliseconds")
-        paths = map_paths(Path(self._outputs.maps), self._job.rasters(), CLASSES)
+        paths = map_paths(folder, self._job.rasters(), CLASSES)
         for raster in self._job.rasters():
             if raster.info is None or not paths[raster.number].exists():
                 continue
@@ -94,17 +112,19 @@ class OutputWriter:
         self._written[str(path)] = _stamp(path)
         self._job.put(self._claim, written=json.dumps(self._written), **values)
 
-    def _write_maps(self) -> None:
-        folder = Path(self._outputs.maps)
+    def _planned(self) -> list[JobRaster]:
+        """Return the rasters that there is something of."""
+        return [raster for raster in self._job.rasters() if raster.mark is RasterMark.PLANNED and raster.tiles]
+
+    def _write_maps(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"The folder {folder} cannot be made. Choose another one.", str(error)) from error
         rasters = self._job.rasters()
         paths, sure = map_paths(folder, rasters, CLASSES), map_paths(folder, rasters, CONFIDENCE)
-        for raster in rasters:
-            if raster.mark is RasterMark.PLANNED and raster.tiles:
-                self._write_map(raster, paths[raster.number], sure[raster.number])
+        for raster in self._planned():
+            self._write_map(raster, paths[raster.number], sure[raster.number])
 
     def _write_map(self, raster: JobRaster, path: Path, sure: Path) -> None:
         wanted = [path, sure] if self._outputs.confidence else [path]

@@ -116,10 +116,6 @@ class _Line:
             except queue.Empty:
                 continue
 
-    def is_end(self, item: object) -> bool:
-        """Tell whether an item is the end."""
-        return item is self._END
-
 
 class Pipeline:
     """Takes units through their stages."""

@@ -19,10 +19,11 @@ from qgis.core import (
     QgsProcessingFeatureSource,
     QgsProcessingFeedback,
     QgsRectangle,
-    QgsVectorFileWriter,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QCoreApplication
+
+from ..feature_file import FeatureFile, flat_type
 
 translate = QCoreApplication.translate
 
@@ -46,20 +47,18 @@ def write_source(
     """
     fields = QgsFields()
     for field in source.fields():
-        if field.name().lower() != "fid":  # a GeoPackage numbers its features itself
+        if field.name().lower() != "fid":  # the engine's result numbers its own
             fields.append(field)
     positions = [source.fields().indexOf(field.name()) for field in fields]
 
-    def features() -> Iterator[QgsFeature]:
+    count = 0
+    with _file(path, fields, source.wkbType(), source.sourceCrs(), context) as file:
         for given in source.getFeatures():
             if feedback.isCanceled():
-                return
-            made = QgsFeature(fields)
-            made.setGeometry(given.geometry())
-            made.setAttributes([given.attributes()[position] for position in positions])
-            yield made
-
-    return _write(features(), fields, source.wkbType(), source.sourceCrs(), path, context)
+                break
+            attributes = given.attributes()
+            count += file.add(given.geometry(), [attributes[position] for position in positions])
+    return count
 
 
 def area_geometry(
@@ -136,39 +135,19 @@ def write_area(
     if margin:
         shape = shape.buffer(margin * shape.area() ** 0.5, 4)
         shape.convertToMultiType()
-    feature = QgsFeature(QgsFields())
-    feature.setGeometry(shape)
-    _write(iter([feature]), QgsFields(), Qgis.WkbType.MultiPolygon, crs, path, context)
+    with _file(path, QgsFields(), Qgis.WkbType.MultiPolygon, crs, context) as file:
+        file.add(shape, [])
     return True
 
 
-def _write(
-    features: Iterator[QgsFeature],
-    fields: QgsFields,
-    kind: Qgis.WkbType,
-    crs: QgsCoordinateReferenceSystem,
-    path: Path,
-    context: QgsProcessingContext,
-) -> int:
-    options = QgsVectorFileWriter.SaveVectorOptions()
-    options.driverName = "GPKG"
-    options.layerName = path.stem
-    writer = QgsVectorFileWriter.create(str(path), fields, kind, crs, context.transformContext(), options)
-    count = 0
-    for feature in features:
-        if writer.hasError() or not writer.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
-            break
-        count += 1
-    error, text = writer.hasError(), writer.errorMessage()
-    del writer  # closes the file
-    if error != QgsVectorFileWriter.WriterError.NoError:
-        raise QgsProcessingException(
-            translate("Vectors", "{path} cannot be written. Check the free space and your rights there.").format(
-                path=path
-            )
-            + f"\n{text}"
-        )
-    return count
+def _file(
+    path: Path, fields: QgsFields, kind: Qgis.WkbType, crs: QgsCoordinateReferenceSystem, context: QgsProcessingContext
+) -> FeatureFile:
+    def failed(details: str) -> QgsProcessingException:
+        text = translate("Vectors", "{path} cannot be written. Check the free space and your rights there.")
+        return QgsProcessingException(f"{text.format(path=path)}\n{details}")
+
+    return FeatureFile(path, fields, flat_type(kind), crs, failed, context=context.transformContext())
 
 
 def open_result(path: Path, layer: str) -> QgsVectorLayer:

@@ -176,3 +176,12 @@ def test_a_map_from_the_job_file_is_the_map_made_directly(tmp_path: Path, monkey
     for value in range(3):
         covered = sum(row["geometry"].area for row in rows if row["class"] == f"kind {value}")
         assert covered == pytest.approx((values == value).sum() * 0.25)
+    before = {path.name for path in tmp_path.iterdir()}
+    alone = BatchOutputs(vector=str(tmp_path / "alone.gpkg"))
+    again = service(tmp_path).run(BatchRunParams(str(tmp_path / "m.samjob"), outputs=alone), NullProgress())
+    assert again.status.objects == len(rows)
+    assert [(row["class"], row["geometry"].wkb) for row in row_dicts(tmp_path / "alone.gpkg")] == [
+        (row["class"], row["geometry"].wkb) for row in rows
+    ]
+    assert {path.name for path in tmp_path.iterdir()} - before == {"alone.gpkg"}, "the maps on the way are gone"
+    assert Path(again.status.rasters[0].output) == made

@@ -245,6 +245,7 @@ class Window:
             show_notice=lambda _notice: None,
             open_settings=lambda: None,
             active_layer=self.activeLayer,
+            make_active=self.setActiveLayer,
             add_dock=self.addDockWidget,
             remove_dock=self.removeDockWidget,
         )

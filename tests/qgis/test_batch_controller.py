@@ -14,11 +14,11 @@ from samtune.engine.batch_messages import BatchOutputs, BatchRasters, BatchSpec,
 from samtune.models.errors import OutputError
 from samtune.plugin.batch_book import MOST_JOBS, JobBook, JobRecord
 from samtune.plugin.batch_controller import BatchController
-from samtune.plugin.batch_features import features_of
 from samtune.plugin.batch_order import BatchOrder
 from samtune.plugin.batch_texts import Standing
 from samtune.plugin.engine_requests import EngineRequests
 from samtune.plugin.engine_service import EngineService
+from samtune.plugin.feature_file import features_of
 from samtune.plugin.session import NoticeLevel, Session
 from samtune.plugin.settings import PluginSettings
 from samtune_test_engine_helpers import fake_config, let_run, wait_until

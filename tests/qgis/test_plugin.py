@@ -141,7 +141,7 @@ def test_action_opens_and_closes_the_panel(plugin: SamTunePlugin, window: Window
 
 
 def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Window) -> None:
-    _dock, batch, jobs = window.menu.actions()
+    _dock, _teach, batch, jobs = window.menu.actions()
     batch.trigger()
     spin(10)
     desk = plugin.workbench.batch
@@ -150,7 +150,7 @@ def test_batch_dialog_and_jobs_from_the_menu(plugin: SamTunePlugin, window: Wind
     jobs.trigger()
     spin(10)
     assert desk.panel.isVisible()
-    button = desk.make_button(window.window)
+    button = plugin.workbench.dock.work_box.batch_button
     desk.dialog.hide()
     button.click()
     assert desk.dialog.isVisible()

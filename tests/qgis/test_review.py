@@ -156,14 +156,14 @@ def test_fix_replaces_the_geometry_of_that_very_feature(
 ) -> None:
     queue = start(review, layer)
     press(canvas, Qt.Key.Key_F)
-    assert review.redoing
+    assert acceptor.redo is not None
     ready_session.set_outline(outline())
     assert acceptor.accept()
     feature = layer.getFeature(3)
     assert abs(feature.geometry().area() - 400.0) < 1e-6
     assert (feature["class"], feature["score"], feature["prompt"], feature["reviewed"]) == ("crown", 0.8, "point", True)
     assert layer.featureCount() == 5, "replaced, not added"
-    assert (queue.current, review.redoing) == (4, False)
+    assert (queue.current, acceptor.redo) == (4, None)
     assert layer.undoStack().count() == 1
     layer.undoStack().undo()
     assert queue.current == 3

@@ -230,7 +230,7 @@ def test_cancel_and_another_raster(
 def test_labels_that_cannot_be_written(
     session: Session, project: QgsProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(tmp_path / "not there"))
+    monkeypatch.setattr("samtune.plugin.label_file.mkdtemp", lambda prefix: str(tmp_path / "not there"))
     written: list[LabelSource] = []
     failed: list[object] = []
     writer = LabelWriter(session, "labels")

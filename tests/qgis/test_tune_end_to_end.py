@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -19,6 +21,9 @@ from samtune.plugin.environment import find_interpreter
 from samtune.plugin.settings import PluginSettings
 from samtune.plugin.tune_runner import RunStage
 from samtune.plugin.workbench import Workbench
+from samtune.ui.adapter_manager import AdapterManager
+from samtune.ui.compare_dialog import CompareDialog
+from samtune.ui.rename_dialog import RenameDialog
 from samtune.ui.tune.wizard import PageId
 from samtune_test_engine_helpers import wait_until
 from samtune_test_support import Window, show_layer, spin
@@ -93,3 +98,44 @@ def test_from_four_crowns_to_an_adapter(bench: Workbench, tmp_path: Path) -> Non
     assert (tmp_path / "adapters" / "crowns.safetensors").is_file()
     assert bench.session.adapters.chosen.name == "crowns"
     wait_until(lambda: not bench.session.adapters.problem)
+
+
+@pytest.mark.timeout(300)
+def test_an_adapter_is_renamed_and_compared(bench: Workbench, project: QgsProject, tmp_path: Path) -> None:
+    folder = tmp_path / "adapters"
+    folder.mkdir(exist_ok=True)
+    maker = Path(__file__).with_name("make_adapters.py")
+    python = find_interpreter(engine_location(bench._settings)).python
+    subprocess.run([str(python), str(maker), str(PLUGIN_FOLDER), str(folder)], check=True, timeout=120)
+    told: list[str] = []
+    bench.session.noticed.connect(lambda notice: told.append(notice.text))
+    bench.adapters.refresh()
+    bench.areas.show_manager()
+    manager = bench.areas.dialogs["manager"]
+    assert isinstance(manager, AdapterManager)
+    row = next(row for row in range(manager.table.rowCount()) if manager.table.item(row, 0).text() == "crowns")
+    manager.table.selectRow(row)
+
+    def fill(dialog: RenameDialog) -> bool:
+        dialog.name_edit.setText("tree crowns")
+        dialog.notes_edit.setPlainText("Seen in <spring>.")
+        return True
+
+    with mock.patch.object(RenameDialog, "exec", fill):
+        press(manager.rename_button)
+    wait_until(lambda: any("tree crowns" in text for text in told), 120)
+    wait_until(lambda: "tree crowns" in {known.name for known in bench.session.adapters.known})
+    row = next(row for row in range(manager.table.rowCount()) if manager.table.item(row, 0).text() == "tree crowns")
+    manager.table.selectRow(row)
+    assert "Seen in <spring>." in manager.page.toPlainText()
+    press(manager.compare_button)
+    dialog = bench.areas.dialogs["compare"]
+    assert isinstance(dialog, CompareDialog)
+    wait_until(dialog.run_button.isEnabled, 120)
+    press(dialog.run_button)
+    wait_until(lambda: not dialog.table.isHidden(), 240)
+    assert "tree crowns" in dialog.sentence_label.text()
+    assert dialog.table.item(0, 0).text() == "IoU"
+    assert 0 < float(dialog.table.item(0, 1).text()) < 1
+    dialog.close()
+    manager.close()

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -28,6 +29,7 @@ from samtune.plugin.settings import PluginSettings
 from samtune.plugin.teaching import Teaching, TeachingTools
 from samtune.plugin.tune_draft import ExtentKind
 from samtune.plugin.tune_runner import RunStage
+from samtune.plugin.tune_runs import LIVE_SECONDS
 from samtune.ui.tune.wizard import PageId, TuneWizard
 from samtune_test_engine_helpers import fake_config, wait_until
 from samtune_test_support import drag, show_layer, spin
@@ -386,7 +388,9 @@ def test_what_does_not_fit_is_never_started(wizard: TuneWizard) -> None:
     assert not wizard.button(QWizard.WizardButton.CommitButton).isEnabled()
 
 
-def _interrupted_run(adapters_folder: Path, wizard: TuneWizard, state: RunState = RunState.RUNNING) -> Path:
+def _interrupted_run(
+    adapters_folder: Path, wizard: TuneWizard, state: RunState = RunState.RUNNING, updated: str = "2026-01-01T00:00:00Z"
+) -> Path:
     """Leave behind what a run of the fake engine leaves that was killed at step 20."""
     from samtune.engine.wire import to_wire
 
@@ -398,7 +402,7 @@ def _interrupted_run(adapters_folder: Path, wizard: TuneWizard, state: RunState 
     record = to_wire(params)
     record["folder"], record["output"] = str(folder), str(folder / "adapter.safetensors")
     record["inputs"]["labels"]["path"] = str(labels)
-    whole = {"params": record, "state": state.value, "step": 20, "steps": 40}
+    whole = {"params": record, "state": state.value, "step": 20, "steps": 40, "updated": updated}
     (folder / "run.json").write_text(json.dumps(whole))
     (folder / "checkpoint.txt").write_text("20")
     return folder
@@ -420,6 +424,23 @@ def test_reopening_offers_an_interrupted_run(wizard: TuneWizard, teaching: Teach
     assert runner.report.folder == str(folder)
     go_next(wizard)
     assert wizard.keep.name_edit.text() == "ponds"
+
+
+def test_a_run_under_way_in_another_qgis_is_not_offered_until_it_has_died(
+    wizard: TuneWizard, teaching: Teaching, adapters_folder: Path
+) -> None:
+    now = datetime.now(UTC)
+    folder = _interrupted_run(adapters_folder, wizard, updated=now.isoformat(timespec="seconds"))
+    controller = teaching.controller
+    controller._look_again.setInterval(300)
+    wizard.reject()
+    wizard = teaching.open()
+    assert not wizard.learn.banner.isVisible()
+    record = json.loads((folder / "run.json").read_text())
+    record["updated"] = (now - timedelta(seconds=LIVE_SECONDS)).isoformat(timespec="seconds")
+    (folder / "run.json").write_text(json.dumps(record))
+    wait_until(wizard.learn.banner.isVisible)
+    assert "“ponds”" in wizard.learn.banner.label.text()
 
 
 def test_an_interrupted_run_can_be_discarded_or_put_off(
@@ -451,15 +472,17 @@ def test_find_all_says_what_to_do_next(wizard: TuneWizard, ready_session: Sessio
     assert ready_session.adapters.chosen is not None, "it answers clicks as well"
 
 
-def test_a_class_map_is_put_into_the_list_only(wizard: TuneWizard, ready_session: Session) -> None:
+def test_an_adapter_for_class_maps_is_there_for_the_button_that_makes_them(
+    wizard: TuneWizard, ready_session: Session
+) -> None:
     go_next(wizard)
     press(wizard.task.cards[TuneTask.SEMANTIC].radio)
     go_to(wizard, PageId.KEEP)
-    assert "class map" in wizard.keep.use_label.text()
+    assert "“Class map…”" in wizard.keep.use_label.text()
     press(wizard.button(QWizard.WizardButton.FinishButton))
     wait_until(lambda: not wizard.isVisible())
     assert [known.head for known in ready_session.adapters.known] == ["semantic"]
-    assert ready_session.adapters.chosen is None, "it answers no clicks"
+    assert ready_session.adapters.chosen is not None, "“Class map…” takes the chosen one"
 
 
 def test_too_small_objects_and_the_button_that_takes_the_fitting_level(wizard: TuneWizard, teaching: Teaching) -> None:

@@ -57,6 +57,12 @@ def test_all_that_is_needed_is_read(tmp_path: Path) -> None:
     assert missing_bands(found, 7) == ()
 
 
+def test_notes_of_users_are_known_by_the_same_word_on_both_sides() -> None:
+    from samtune.models.peft import adapter_card
+
+    assert adapter_files.USER_NOTE == adapter_card.USER_NOTE
+
+
 def test_it_reads_what_tuning_writes(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the engine's Python")
     import torch

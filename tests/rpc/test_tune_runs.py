@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def test_the_newest_comes_first(tmp_path: Path) -> None:
         leave(tmp_path, name)
     assert [run.name for run in kept_runs(tmp_path)] == ["c", "b", "a"]
     assert kept_runs(tmp_path / "nowhere") == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "live"),
+    [
+        ("running", 5, True),
+        ("preparing", 5, True),
+        ("running", 90, False),
+        ("running", -3600, False),
+        ("cancelled", 5, False),
+    ],
+)
+def test_a_fresh_record_may_be_of_a_run_under_way(tmp_path: Path, state: str, seconds: int, live: bool) -> None:
+    written = datetime.now(UTC) - timedelta(seconds=seconds)
+    run = read_run(leave(tmp_path, "run", state, updated=written.isoformat(timespec="seconds")))
+    assert run is not None
+    assert run.live is live
+
+
+@pytest.mark.parametrize("updated", ["now", None, 3, "2026-01-01T00:00:00"])
+def test_a_record_without_a_time_is_not_taken_for_live(tmp_path: Path, updated: object) -> None:
+    run = read_run(leave(tmp_path, "run", updated=updated))
+    assert run is not None
+    assert not run.live
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from qgis.PyQt.QtWidgets import (
 from ...engine.tune_messages import FigureRow, Parting, TuneReport
 from ...plugin.tune_controller import BETTER, TuneController
 from ...plugin.tune_texts import change_text, figure_text, is_gain
+from ..forms import text_label
 from .learn_page import scrolled
 from .pictures import PictureStrip
 
@@ -56,7 +57,7 @@ class BetterPage(QWizardPage):
         self._controller = controller
         self.setTitle(self.tr("Is it better?"))
         self.setSubTitle(self.tr("Measured on objects that it did not learn from."))
-        self.banner, self.how_label, self.notes_label = self._label(), self._label(), self._label()
+        self.banner, self.how_label, self.notes_label = text_label(self), text_label(self), text_label(self)
         self.table = QTreeWidget(self)
         self.table.setHeaderLabels(
             [self.tr("Figure"), self.tr("Before"), self.tr("After"), self.tr("Change (95 % interval)")]
@@ -81,12 +82,6 @@ class BetterPage(QWizardPage):
         self.report_button.clicked.connect(self._open_report)
         self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.command_edit.text()))
         self.anew_button.clicked.connect(self.anew_wanted)
-
-    def _label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        label.setTextFormat(Qt.TextFormat.PlainText)
-        return label
 
     def _lay_out(self) -> None:
         font = self.banner.font()

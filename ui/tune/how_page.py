@@ -22,6 +22,7 @@ from ...engine.tune_messages import Rung
 from ...plugin.adapter_state import AdapterState
 from ...plugin.tune_controller import TuneController
 from ...plugin.tune_texts import estimate_rows
+from ..forms import text_label
 from .expert_box import ExpertBox
 from .learn_page import scrolled
 
@@ -58,7 +59,8 @@ class HowPage(QWizardPage):
         self.setButtonText(QWizard.WizardButton.CommitButton, self.tr("&Start"))
         self.rung_group = QButtonGroup(self)
         self.rung_group.idClicked.connect(self._take)
-        self.reason_label, self.problem_label, self.notes_label = self._label(), self._label(), self._label()
+        self.reason_label, self.problem_label, self.notes_label = text_label(self), text_label(self), text_label(self)
+        self.reason_label.setTextFormat(Qt.TextFormat.RichText)
         self.problem_label.setStyleSheet("color: #b00020; font-weight: bold;")
         self.busy = QProgressBar(self)
         self.busy.setRange(0, 0)
@@ -85,11 +87,6 @@ class HowPage(QWizardPage):
         controller.preparer.planned.connect(self.refresh)
         controller.preparer.inspected.connect(self.refresh)
         self.refresh()
-
-    def _label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        return label
 
     def initializePage(self) -> None:
         """Called by Qt when the page is reached: have the run estimated."""
@@ -159,7 +156,7 @@ class HowPage(QWizardPage):
             radio = QRadioButton(title, self.rung_box)
             radio.setEnabled(rung.possible)
             radio.setToolTip(", ".join(rung.methods))
-            reason = self._label()
+            reason = text_label(self)
             reason.setText(rung.reason)
             reason.setIndent(22)
             reason.setEnabled(rung.possible)

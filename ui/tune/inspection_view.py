@@ -19,6 +19,7 @@ from qgis.PyQt.QtWidgets import (
 from ...engine.tune_messages import Inspection, PictureKind
 from ...plugin.tune_preparer import TunePreparer
 from ...plugin.tune_texts import count_text
+from ..forms import text_label
 from .histogram import SizeHistogram
 from .pictures import PictureStrip
 
@@ -52,8 +53,9 @@ class InspectionView(QWidget):
         """Build the widgets and listen to the preparer."""
         super().__init__(parent)
         self._preparer = preparer
-        self.problem_label, self.count_label, self.issues_label = self._label(), self._label(), self._label()
-        self.small_label, self.notes_label = self._label(), self._label()
+        self.problem_label, self.count_label, self.issues_label = text_label(self), text_label(self), text_label(self)
+        self.small_label, self.notes_label = text_label(self), text_label(self)
+        self.issues_label.setTextFormat(Qt.TextFormat.RichText)
         self.problem_label.setObjectName("samtune_problem")
         self.issues_label.linkActivated.connect(self._show_issue)
         self.classes = QTreeWidget(self)
@@ -88,11 +90,6 @@ class InspectionView(QWidget):
         preparer.inspected.connect(self.refresh)
         self.refresh()
 
-    def _label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        return label
-
     def refresh(self) -> None:
         """Show what is known; of before while an answer is awaited."""
         preparer = self._preparer
@@ -100,7 +97,8 @@ class InspectionView(QWidget):
         found = preparer.inspection or Inspection()
         waiting = preparer.inspecting and preparer.inspection is None
         problem = self.tr("Looking at the polygons…") if waiting else preparer.problem
-        self.problem_label.setText(f"<b>{problem}</b>" if problem and not waiting else problem)
+        self.problem_label.setText(problem)
+        self.problem_label.setStyleSheet("" if waiting else "font-weight: bold;")
         self.problem_label.setVisible(bool(problem))
         self.count_label.setText(count_text(found))
         self.count_label.setVisible(bool(found.classes))
@@ -115,7 +113,6 @@ class InspectionView(QWidget):
             widget.setVisible(bool(found.pictures))
         own = preparer.labels.notes if preparer.labels is not None else ()
         self.notes_label.setText("\n".join([*own, *found.notes]))
-        self.notes_label.setTextFormat(Qt.TextFormat.PlainText)
         self.notes_label.setVisible(bool(own or found.notes))
 
     def _show_classes(self, found: Inspection) -> None:

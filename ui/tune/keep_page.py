@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qgis.PyQt.QtWidgets import (
     QFormLayout,
-    QLabel,
     QLineEdit,
     QPlainTextEdit,
     QProgressBar,
@@ -13,8 +12,8 @@ from qgis.PyQt.QtWidgets import (
     QWizardPage,
 )
 
-from ...engine.tune_messages import TuneTask
 from ...plugin.tune_controller import TuneController
+from ..forms import text_label
 
 
 class KeepPage(QWizardPage):
@@ -39,7 +38,7 @@ class KeepPage(QWizardPage):
         self.name_edit, self.notes_edit = QLineEdit(self), QPlainTextEdit(self)
         self.notes_edit.setPlaceholderText(self.tr("Where the objects are from, what to look out for …"))
         self.notes_edit.setMaximumHeight(self.fontMetrics().height() * 10)
-        self.taken_label, self.use_label, self.problem_label = self._label(), self._label(), self._label()
+        self.taken_label, self.use_label, self.problem_label = text_label(self), text_label(self), text_label(self)
         self.problem_label.setStyleSheet("color: #b00020; font-weight: bold;")
         self.busy = QProgressBar(self)
         self.busy.setRange(0, 0)
@@ -54,11 +53,6 @@ class KeepPage(QWizardPage):
         self.name_edit.textChanged.connect(lambda _text: self.refresh())
         controller.keep_changed.connect(self.refresh)
         self.refresh()
-
-    def _label(self) -> QLabel:
-        label = QLabel(self)
-        label.setWordWrap(True)
-        return label
 
     def initializePage(self) -> None:
         """Called by Qt when the page is reached."""
@@ -85,9 +79,6 @@ class KeepPage(QWizardPage):
         self.completeChanged.emit()
 
     def _use_text(self) -> str:
-        params = self._controller.runner.params
-        if params is not None and params.task is TuneTask.SEMANTIC:
-            return ""
         if self._controller.in_use:
             return self.tr("It is used from now on; you can choose another one in the panel at any time.")
         return self.tr("It is not shown to be better, so it is put into the list but not used.")

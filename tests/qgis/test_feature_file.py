@@ -1,4 +1,4 @@
-"""Features of layers written for a batch job: as they are now, whatever the layer is."""
+"""Features of layers written to a file for the engine: as they are now, whatever the layer is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
 from qgis.core import (
+    NULL,
     QgsApplication,
     QgsCoordinateReferenceSystem,
     QgsFeature,
+    QgsFeedback,
     QgsGeometry,
     QgsProject,
     QgsRectangle,
@@ -19,9 +21,12 @@ from qgis.core import (
     QgsWkbTypes,
 )
 from samtune.engine.batch_messages import VectorSource
-from samtune.models.errors import OutputError
-from samtune.plugin.batch_features import FeatureSnapshot, WriteFeaturesTask, features_of, outline_of
-from samtune.plugin.tasks import TaskController
+from samtune.engine.tune_messages import LabelSource
+from samtune.models.errors import CancelledByUser, OutputError
+from samtune.plugin.batch_features import WriteFeaturesTask
+from samtune.plugin.feature_file import FeatureSnapshot, features_of, label_file, outline_of
+from samtune.plugin.label_file import LabelFileTask
+from samtune.plugin.tasks import BaseTask, TaskController
 from samtune_test_engine_helpers import wait_until
 
 
@@ -42,10 +47,13 @@ def feature(layer: QgsVectorLayer, wkt: str, *values: object) -> QgsFeature:
 
 
 def write(snapshot: FeatureSnapshot, path: Path) -> object:
-    """Run the task as the plugin does; return its result, or its error."""
+    return done(WriteFeaturesTask("write", [(snapshot, path)]))
+
+
+def done(task: BaseTask) -> object:
+    """Run a task as the plugin does; return its result, or its error."""
     ends: list[object] = []
     tasks = TaskController(QgsApplication.taskManager())
-    task = WriteFeaturesTask("write", [(snapshot, path)])
     task.succeeded.connect(ends.append)
     task.failed.connect(ends.append)
     tasks.submit(task)
@@ -137,3 +145,60 @@ def test_a_folder_that_is_not_there_is_said(project: QgsProject, tmp_path: Path)
     error = write(features_of(layer, selected=False), tmp_path / "gone" / "a.gpkg")
     assert isinstance(error, OutputError)
     assert str(tmp_path / "gone") in error.user_text
+
+
+def test_a_filter_and_a_selection_both_count(project: QgsProject) -> None:
+    layer = layer_of("Point?crs=EPSG:4326", "Point (1 1)", "Point (2 2)", "Point (3 3)")
+    project.addMapLayer(layer)
+    layer.selectByExpression("name <> 'n1'")
+    both = features_of(layer, selected=True, expression="$x > 1")
+    assert [found["name"] for found in both.features(QgsFeedback())] == ["n2"]
+    unselected = features_of(layer, expression="$x > 1")
+    assert [found["name"] for found in unselected.features(QgsFeedback())] == ["n1", "n2"]
+
+
+def test_reading_stops_when_it_is_cancelled(project: QgsProject) -> None:
+    layer = layer_of("Point?crs=EPSG:4326", "Point (1 1)", "Point (2 2)")
+    project.addMapLayer(layer)
+    feedback, features = QgsFeedback(), features_of(layer)
+    found = features.features(feedback)
+    next(found)
+    feedback.cancel()
+    with pytest.raises(CancelledByUser):
+        next(found)
+
+
+def test_what_fails_half_way_leaves_the_former_file(qgis_app: object, tmp_path: Path) -> None:
+    crs, path = QgsCoordinateReferenceSystem("EPSG:3857"), tmp_path / "a.gpkg"
+    square = QgsGeometry.fromRect(QgsRectangle(0, 0, 1, 1))
+    with label_file(path, crs, OutputError) as file:
+        file.add_one(square, ["first"])
+    before = path.read_bytes()
+
+    def fail() -> None:
+        with label_file(path, crs, OutputError) as file:
+            file.add_one(square, ["second"])
+            raise CancelledByUser
+
+    with pytest.raises(CancelledByUser):
+        fail()
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["a.gpkg"]
+
+
+def test_labels_keep_unsaved_edits_and_a_missing_class_is_none(project: QgsProject, tmp_path: Path) -> None:
+    circle = "CurvePolygonZ (CircularStringZ (0 0 5, 10 0 5, 0 0 5))"
+    layer = layer_of("CurvePolygonZ?crs=EPSG:32617", fields="field=kind:double")
+    layer.dataProvider().addFeature(feature(layer, circle, 2.0))
+    project.addMapLayer(layer)
+    layer.startEditing()
+    layer.changeAttributeValue(1, 0, 3.0)
+    layer.addFeature(feature(layer, circle, None))
+    path = tmp_path / "labels.gpkg"
+    assert done(LabelFileTask("labels", layer, "kind", path)) == LabelSource(str(path), "labels", "class")
+    found = list(read(path).getFeatures())
+    assert sorted(str(item["class"]) for item in found) == ["3", "NULL"]
+    assert [item["class"] for item in found if str(item["class"]) != "3"] == [NULL]
+    assert all(item.geometry().area() == pytest.approx(78.54, rel=0.01) for item in found)
+    assert done(LabelFileTask("labels", layer, "", path)) == LabelSource(str(path), "labels", "")
+    layer.rollBack()
