@@ -26,6 +26,9 @@ MIN_LEVEL = -2
 REFERENCE_SIZE = 512
 """Input size for which a raster's levels are announced before a model is chosen (the smallest in the registry)."""
 
+CLICK_SHARE = 0.4
+"""Of the side of a crop, at most, that an object takes that is clicked."""
+
 HOLD_MARGIN = 1 / 32
 """Share of a crop's side that prompts keep from its border, so that the model sees a little of what lies around
 them."""
@@ -238,7 +241,7 @@ def clamp_level(raster: RasterFrame, size: int, level: int) -> int:
     return min(max(level, MIN_LEVEL), max_level(raster, size))
 
 
-def level_for_object(raster: RasterFrame, size: int, extent: float, share: float = 0.4) -> int:
+def level_for_object(raster: RasterFrame, size: int, extent: float, share: float = CLICK_SHARE) -> int:
     """Choose the finest level at which an object takes no more than a share of the crop's side.
 
     Args:

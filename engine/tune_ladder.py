@@ -27,7 +27,7 @@ _PROCESSOR = {
     WHOLE: Schedule(steps=160, batch=1, objects=4, prompts=3),
     BANDS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
     STREAMS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
-    ALONE: Schedule(steps=120, batch=2, checks=5),
+    ALONE: Schedule(steps=160, batch=2, checks=4, ways=4),
     TUNED: Schedule(steps=120, batch=2, checks=5),
 }
 _GRAPHICS = {
@@ -60,8 +60,8 @@ _REASONS = {
     WHOLE: "For more than 50 objects: the whole image encoder can learn.",
     BANDS: "For further bands, which need a stem of their own.",
     STREAMS: "For a second raster, which needs a second stream through the encoder.",
-    ALONE: "For fewer than 16 objects, and on slow machines: only what reads the encoder's answers is learnt.",
-    TUNED: "For 16 objects and more: the second half of the image encoder learns too.",
+    ALONE: "For fewer than 16 objects, and without a graphics card: the image encoder stays as it is.",
+    TUNED: "For 16 objects and more, with a graphics card: the second half of the image encoder learns too.",
 }
 
 
@@ -183,6 +183,8 @@ def _by_number(given: Situation, count: str) -> tuple[str, str]:
         return light, f"With {count}, the image encoder stays as it is: its embeddings are made once."
     if not given.cheap_encoder:
         return light, "Without a graphics card, tuning this model's image encoder would take hours."
+    if given.processor and not clicks:
+        return light, f"With {count} and no graphics card, the image encoder stays as it is: what it sees is kept."
     if given.objects < MANY or not clicks:
         return late, f"With {count}, the second half of the image encoder learns too."
     return whole, f"With {count}, the whole image encoder can learn."

@@ -21,6 +21,9 @@ from .vectors import read_extent, read_shapes
 LEAST_SHARE = 0.3
 """An object of which less than this lies in a crop, or on the raster, is no target there."""
 
+MAP_SHARE = 0.15
+"""An object of the usual size takes half of this to all of it of the side of a map's crop: 38 to 77 pixels of 512."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -83,8 +86,12 @@ class Dataset:
         return to_pixels(geometry, self.frames[raster])
 
     def common_level(self) -> int:
-        """Return the level for maps of whole areas: the fixed one, else the median of the objects' own."""
-        levels = [self.place(number)[1].level for number in range(len(self.objects))]
+        """Return the level for maps of whole areas: the fixed one, else that at which most objects have their size.
+
+        A click's crop shows one object as large as it can; a map's shows many, and the ground between them, or nothing
+        would be learnt of what is none, and an area would take sixteen times as many crops.
+        """
+        levels = [item.level(self.frames[item.raster], self.size, self.level, MAP_SHARE) for item in self.objects]
         return int(np.median(levels))
 
 

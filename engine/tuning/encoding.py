@@ -22,6 +22,9 @@ from .reading import CropInputs
 from .samples import CropSample, Samples
 from .symmetry import lay
 
+EMBEDDED = 256
+"""Channels of the embedding."""
+
 
 @dataclass(frozen=True)
 class Laid:
@@ -129,6 +132,45 @@ class Encoding:
         return EncoderInput(mask_modalities(given.images, torch.Generator().manual_seed(seed)), given.side)
 
     @contextlib.contextmanager
+    def features(
+        self, samples: Samples, batch: Sequence[Laid], check: Callable[[], None], seed: int | None = None
+    ) -> Iterator[Features]:
+        """Say what the encoder makes of crops, for heads; made once where the encoder is frozen.
+
+        Heads, and backward passes that compute activations again, belong into the context.
+
+        Args:
+            samples: that the crops are of.
+            batch: B crops.
+            check: called between reads and blocks; may raise to stop.
+            seed: of the parts of either modality that are hidden in training; None hides nothing.
+        """
+        if not self.keeps(samples, batch[0], check):
+            with self.encoded(self.see(samples, batch, check, seed), check) as features:
+                yield features
+            return
+        found = np.stack([self.kept_features(samples, laid, check) for laid in batch])
+        planes = torch.from_numpy(found).to(self.model.device).float()
+        context = contextlib.nullcontext() if self.adapter is None else self.adapter.given(SideInputs())
+        with context:
+            yield _parted(planes, self.collect)
+
+    def keeps(self, samples: Samples, laid: Laid, check: Callable[[], None]) -> bool:
+        """Whether a crop always has the same features. Those of two rasters hide parts of either by chance."""
+        return self.frozen and (samples.inputs(laid.item, check).second is None or not self._takes_streams)
+
+    def kept_features(self, samples: Samples, laid: Laid, check: Callable[[], None]) -> NDArray[np.float16]:
+        """Return a crop's (256 + n D, h, w) features, the tokens of n blocks after the embedding; made once.
+
+        Args:
+            samples: that the crop is of.
+            laid: the crop.
+            check: called before the encoder runs, and between its blocks.
+        """
+        key = (laid.item.raster, laid.item.crop, laid.way, self.collect)
+        return self._cache.get(key, lambda: self._features(samples, laid, check))
+
+    @contextlib.contextmanager
     def encoded(self, given: EncoderInput, check: Callable[[], None] | None = None) -> Iterator[Features]:
         """Run the encoder on a batch, with gradients to the adapter where they are enabled.
 
@@ -174,11 +216,25 @@ class Encoding:
         found: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
         return found
 
+    def _features(self, samples: Samples, laid: Laid, check: Callable[[], None]) -> NDArray[np.float16]:
+        with torch.no_grad(), self.encoded(self.see(samples, [laid], check), check) as features:
+            tokens = [features.blocks[block].permute(0, 3, 1, 2).float() for block in self.collect]
+            planes = torch.cat([features.embedding.float(), *tokens], dim=1)
+        found: NDArray[np.float16] = planes[0].to(torch.float16).cpu().numpy()
+        return found
+
     def _normalised(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> torch.Tensor:
         card = self.model.card
         pixels = torch.from_numpy(image).permute(2, 0, 1).float()
         mean, std = torch.tensor(card.mean)[:, None, None], torch.tensor(card.std)[:, None, None]
         return (pixels - mean) / std * torch.from_numpy(valid)
+
+
+def _parted(planes: torch.Tensor, blocks: Sequence[int]) -> Features:
+    """Take (B, 256 + n D, h, w) apart again."""
+    embedding, tokens = planes[:, :EMBEDDED], planes[:, EMBEDDED:].permute(0, 2, 3, 1)
+    parts = tokens.chunk(len(blocks), dim=3) if blocks else ()
+    return Features(embedding, {block: part.contiguous() for block, part in zip(blocks, parts, strict=True)})
 
 
 def _laid(inputs: CropInputs, way: int) -> CropInputs:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from ...models.heads.contract import HeadConfig
 from ...models.peft.contract import count
 from ..memory import resident_bytes
 from ..model_service import ModelService
@@ -21,7 +22,7 @@ from ..progress import Progress
 from ..tune_messages import Parting
 from .distil_run import keeping
 from .embedding_cache import DEFAULT_BYTES
-from .encoding import Encoding, Laid
+from .encoding import EMBEDDED, Encoding, Laid
 from .folds import part_settings, without
 from .loop import CHECKED, Trainer
 from .mixing import fit, mixing_of
@@ -125,8 +126,7 @@ def _timed(ready: Prepared, check: Callable[[], None]) -> _Timed:
         seconds = _mixing_times(ready, tuned, check) if mixing_of(ready.adapter) and added is None else []
         for _ in range(0 if seconds else _TIMED):
             check()
-            if tuned.frozen and not tuned.collect:
-                _encode_ahead(trainer, tuned, ready, check)
+            _encode_ahead(trainer, tuned, ready, check)
             begun = time.monotonic()
             trainer.step(check)
             seconds.append(time.monotonic() - begun)
@@ -171,20 +171,29 @@ def _unit_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> fl
 
 
 def _encode_ahead(trainer: Trainer, tuned: Encoding, ready: Prepared, check: Callable[[], None]) -> None:
+    """Make what a step finds kept but for the first time: that is told by itself."""
+    if not _keeps(ready):
+        return
+    made = tuned.kept if ready.settings.task is Task.PROMPTABLE else tuned.kept_features
     for work in trainer.works(trainer.state.step, trainer.settings.schedule.batch):
-        tuned.kept(ready.train, work.laid, check)
+        made(ready.train, work.laid, check)
+
+
+def _keeps(ready: Prepared) -> bool:
+    """Say whether what the encoder makes of a crop is made once."""
+    prompted = ready.settings.task is Task.PROMPTABLE
+    return not ready.adapter.tunes_encoder and (prompted or ready.settings.second is None)
 
 
 def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Estimate:
     schedule = ready.settings.schedule
-    prompted = ready.settings.task is Task.PROMPTABLE
     # Mixing sees every crop once, as it lies.
     ways = (1 if mixing_of(ready.adapter) else schedule.ways) * len(ready.train.items)
     trainings = 1 + _parts(ready)
     draws = trainings * schedule.steps * schedule.batch
     # Crops are drawn with their lay by chance, so some come twice: that many different ones are encoded.
-    crops = ways * (1 - (1 - 1 / ways) ** draws) if prompted and not ready.adapter.tunes_encoder else 0.0
-    size = 2 * 256 * (ready.dataset.size // 16) ** 2
+    crops = ways * (1 - (1 - 1 / ways) ** draws) if _keeps(ready) else 0.0
+    size = 2 * _channels(ready) * (ready.dataset.size // 16) ** 2
     disk = max(0, round(crops) * size - DEFAULT_BYTES)
     kept = sum(samples.most_kept() for samples in (ready.train, ready.held_out) if samples is not None)
     on_host = min(round(crops) * size, DEFAULT_BYTES) + kept
@@ -201,6 +210,14 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
         notes=(*ready.notes, *timed.notes),
         file_bytes=_FILE_BYTES + sum(value.nbytes for value in ready.adapter.state_dict().values()),
     )
+
+
+def _channels(ready: Prepared) -> int:
+    """Return how many channels are kept of a crop: of the embedding, and of the blocks that the head looks at."""
+    sam = ready.model.network
+    tokens = int(sam.image_encoder.blocks[0].norm1.normalized_shape[0])
+    heads = [config for config in ready.adapter.configs if isinstance(config, HeadConfig)]
+    return EMBEDDED + tokens * len({block for head in heads for block in head.collect(sam)})
 
 
 def _parts(ready: Prepared) -> int:

@@ -144,10 +144,9 @@ class FoundExaminer(Examiner):
         return tally.exam(names, homes)
 
     def _find(self, encoding: Encoding, place: int, check: _Check) -> list[tuple[Mask, int]]:
-        given = encoding.see(self._samples, [Laid(self._samples.items[place])], check)
         if encoding.adapter is None:
             return []
-        with torch.no_grad(), encoding.encoded(given, check) as features:
+        with torch.no_grad(), encoding.features(self._samples, [Laid(self._samples.items[place])], check) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, Instances):
                 raise TuningError("The adapter has no head that finds objects.")

@@ -141,10 +141,9 @@ class ClassExaminer(Examiner):
 
     def _answer(self, encoding: Encoding, place: int, check: _Check) -> NDArray[np.int64]:
         item = self._samples.items[place]
-        given = encoding.see(self._samples, [Laid(item)], check)
         if encoding.adapter is None:
             raise TuningError("There is no adapter to measure.")
-        with torch.no_grad(), encoding.encoded(given, check) as features:
+        with torch.no_grad(), encoding.features(self._samples, [Laid(self._samples.items[place])], check) as features:
             head = head_of(encoding.adapter)
             if not isinstance(head, SemanticHead):
                 raise TuningError("The adapter has no head for class maps.")

@@ -51,7 +51,7 @@ def inspect(settings: TuneSettings, size: int, pictures: int, side: int, progres
         drawn = _pictures(train, pictures, side, progress.check)
     finally:
         reader.close()
-    return _told(dataset, parted, train, drawn)
+    return _told(dataset, parted, train, drawn, _levels(dataset, maps=maps))
 
 
 def usable(settings: TuneSettings, size: int, progress: Progress) -> int:
@@ -75,10 +75,18 @@ def usable(settings: TuneSettings, size: int, progress: Progress) -> int:
         reader.close()
 
 
-def _told(dataset: Dataset, parted: Split, train: Samples, drawn: tuple[Picture, ...]) -> Inspection:
-    levels = [dataset.place(number)[1].level for number in range(len(dataset.objects))]
+def _levels(dataset: Dataset, *, maps: bool) -> list[int]:
+    """Return the level at which each object is shown."""
+    if maps:
+        return [dataset.common_level()] * len(dataset.objects)
+    return [dataset.place(number)[1].level for number in range(len(dataset.objects))]
+
+
+def _told(
+    dataset: Dataset, parted: Split, train: Samples, drawn: tuple[Picture, ...], levels: Sequence[int]
+) -> Inspection:
     level = Counter(levels).most_common(1)[0][0]
-    small, fitting = _too_small(dataset, level)
+    small, fitting = _too_small(dataset, level, levels)
     counts = _classes(dataset, parted)
     overlapping = _overlapping(dataset)
     blocks = len(parted.blocks)
@@ -148,16 +156,15 @@ def _overlapping(dataset: Dataset) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _too_small(dataset: Dataset, level: int) -> tuple[int, int]:
+def _too_small(dataset: Dataset, level: int, levels: Sequence[int]) -> tuple[int, int]:
     """Return how many objects are too small to be targets where they are shown, and the level that would fit them."""
     small, fitting = 0, level
     for number, item in enumerate(dataset.objects):
-        raster, crop = dataset.place(number)
-        if item.geometry.area / crop.scale**2 >= FEWEST_PIXELS:
+        if item.geometry.area / 4.0 ** levels[number] >= FEWEST_PIXELS:
             continue
         small += 1
         fits = int(np.floor(np.log2(np.sqrt(item.geometry.area / FEWEST_PIXELS))))
-        fitting = min(fitting, clamp_level(dataset.frames[raster], dataset.size, fits))
+        fitting = min(fitting, clamp_level(dataset.frames[item.raster], dataset.size, fits))
     return small, fitting
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
-from ...models.heads.centres import instance_targets
+from ...models.heads.centres import InstanceTargets, instance_targets, together
 from ...models.heads.contract import IGNORE, SemanticHead
 from ...models.heads.instances import Instances, instance_loss
 from ...models.heads.semantic import class_weights, semantic_loss
 from ...models.peft.adapter import Adapter
 from ...models.peft.contract import Part, TuningError
 from .encoding import Laid
-from .samples import CropLabels, Samples
+from .keep import Keep
+from .samples import Samples
 from .task import Figures, Moment, Work
+
+_KEPT_BYTES = 256 * 1024**2
 
 
 def head_of(adapter: Adapter) -> Part:
@@ -66,11 +70,9 @@ class _Mapped:
         encoding = moment.encoding
         if encoding.adapter is None:
             raise TuningError("There is nothing to train. Choose a method and a head.")
-        given = encoding.see(self._samples, [work.laid for work in works], moment.check, seed)
-        labels = [self._samples.labels(work.item, moment.check).laid(work.laid.way) for work in works]
         moment.check()
-        with encoding.encoded(given, moment.check) as features:
-            loss = self._loss(head_of(encoding.adapter), features, labels)
+        with encoding.features(self._samples, [work.laid for work in works], moment.check, seed) as features:
+            loss = self._loss(head_of(encoding.adapter), features, works, moment.check)
             if learn:
                 moment.check()
                 penalty = moment.penalty()
@@ -80,7 +82,7 @@ class _Mapped:
                     total.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    def _loss(self, head: Part, features: object, labels: Sequence[CropLabels]) -> torch.Tensor:
+    def _loss(self, head: Part, features: object, works: Sequence[Work], check: Callable[[], None]) -> torch.Tensor:
         """Return the mean loss of some crops."""
         raise NotImplementedError
 
@@ -99,8 +101,9 @@ class Semantic(_Mapped):
         maps = (torch.from_numpy(samples.labels(item, _never).classes).long() for item in samples.items)
         self.weights = class_weights(maps, classes)
 
-    def _loss(self, head: Part, features: object, labels: Sequence[CropLabels]) -> torch.Tensor:
+    def _loss(self, head: Part, features: object, works: Sequence[Work], check: Callable[[], None]) -> torch.Tensor:
         logits = head(features)
+        labels = [self._samples.labels(work.item, check).laid(work.laid.way) for work in works]
         known = torch.from_numpy(np.stack([label.classes for label in labels])).long().to(logits.device)
         return semantic_loss(logits, known, self.weights.to(logits.device))
 
@@ -117,20 +120,30 @@ class FindAll(_Mapped):
         """
         super().__init__(samples)
         self._classes = classes
+        self._drawn: Keep[InstanceTargets] = Keep(_target_bytes, _KEPT_BYTES)
 
-    def _loss(self, head: Part, features: object, labels: Sequence[CropLabels]) -> torch.Tensor:
+    def _loss(self, head: Part, features: object, works: Sequence[Work], check: Callable[[], None]) -> torch.Tensor:
         maps = head(features)
-        device = maps.heat.device
+        drawn = [self._drawn.get(work.laid, partial(self._draw, work.laid, maps.stride, check)) for work in works]
+        return instance_loss(maps, together(drawn).to(maps.heat.device))
+
+    def _draw(self, laid: Laid, stride: int, check: Callable[[], None]) -> InstanceTargets:
+        """Draw what the maps of a crop should be: object by object, which takes as long as the head itself."""
+        label = self._samples.labels(laid.item, check).laid(laid.way)
         # An object of which too little is in the crop has its centre elsewhere: nobody knows what to say there.
-        known = torch.from_numpy(np.stack([label.known & ~(label.partial & ~label.masks.any(0)) for label in labels]))
-        targets = instance_targets(
-            [torch.from_numpy(label.masks) for label in labels],
-            [torch.from_numpy(np.where(label.labels < self._classes, label.labels, IGNORE)) for label in labels],
-            known,
+        known = label.known & ~(label.partial & ~label.masks.any(0))
+        kinds = np.where(label.labels < self._classes, label.labels, IGNORE)
+        return instance_targets(
+            [torch.from_numpy(label.masks)],
+            [torch.from_numpy(kinds)],
+            torch.from_numpy(known)[None],
             kinds=self._classes,
-            stride=maps.stride,
+            stride=stride,
         )
-        return instance_loss(maps, targets.to(device))
+
+
+def _target_bytes(targets: InstanceTargets) -> int:
+    return sum(part.nbytes for part in (targets.heat, targets.boxes, targets.weight, targets.known))
 
 
 def _never() -> None:

@@ -13,7 +13,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from shapely.geometry.base import BaseGeometry
 
-from ..crops import Crop, RasterFrame, clamp_level, level_for_object
+from ..crops import CLICK_SHARE, Crop, RasterFrame, clamp_level, level_for_object
 
 ZONE_SHARE = 0.5
 """Without an extent, what lies in an object's bounding box, grown on each side by this share of it, is known."""
@@ -65,17 +65,18 @@ class GroundObject:
         wide, high = ZONE_SHARE * (right - left), ZONE_SHARE * (bottom - top)
         return shapely.box(left - wide, top - high, right + wide, bottom + high)
 
-    def level(self, frame: RasterFrame, size: int, fixed: int | None) -> int:
-        """Return the level at which the plugin would show it.
+    def level(self, frame: RasterFrame, size: int, fixed: int | None, share: float = CLICK_SHARE) -> int:
+        """Return the finest level at which it takes no more than a share of the crop's side.
 
         Args:
             frame: of its raster.
             size: side of the model's input.
             fixed: a level that was asked for, or None.
+            share: by default that at which the plugin shows an object that is clicked.
         """
         if fixed is not None:
             return clamp_level(frame, size, fixed)
-        return level_for_object(frame, size, self.extent * frame.pixel_size)
+        return level_for_object(frame, size, self.extent * frame.pixel_size, share)
 
     def share_in(self, crop: Crop) -> float:
         """Return which share of it lies in a crop."""

@@ -95,9 +95,8 @@ class Preview:
         """Return what the head finds, with its class; masks of a quarter of the crop's side, or of all of it."""
         if encoding.adapter is None:
             return []
-        given = encoding.see(self._samples, [Laid(item)], check)
         head = head_of(encoding.adapter)
-        with torch.no_grad(), encoding.encoded(given, check) as features:
+        with torch.no_grad(), encoding.features(self._samples, [Laid(item)], check) as features:
             if isinstance(head, SemanticHead):
                 classes = class_map(head(features), (item.crop.size, item.crop.size)).classes[0].cpu().numpy()
                 return [(classes == place + 1, place) for place in range(len(self._samples.dataset.classes))]

@@ -94,6 +94,17 @@ def instance_targets(
     return InstanceTargets(heat, boxes, weight, clear, stride)
 
 
+def together(targets: Sequence[InstanceTargets]) -> InstanceTargets:
+    """Join the targets of several batches of one stride into one."""
+    return InstanceTargets(
+        torch.cat([one.heat for one in targets]),
+        torch.cat([one.boxes for one in targets]),
+        torch.cat([one.weight for one in targets]),
+        torch.cat([one.known for one in targets]),
+        targets[0].stride,
+    )
+
+
 def _draw(
     heat: torch.Tensor,
     boxes: torch.Tensor,

@@ -49,9 +49,11 @@ def test_the_encoder_is_tuned_late_first_and_wholly_with_many() -> None:
 
 def test_other_tasks_and_other_data_have_methods_of_their_own() -> None:
     assert names(Situation(3, Task.SEMANTIC)) == ["semantic"]
-    assert names(Situation(20, Task.SEMANTIC)) == ["lora", "semantic"]
+    assert names(Situation(20, Task.SEMANTIC)) == ["semantic"], "on a processor what the encoder sees is kept"
+    assert names(Situation(20, Task.SEMANTIC, processor=False)) == ["lora", "semantic"]
     assert names(Situation(3, Task.INSTANCES)) == [], "the task's head alone, which the trainer adds"
-    assert names(Situation(30, Task.INSTANCES)) == ["lora"]
+    assert names(Situation(30, Task.INSTANCES)) == []
+    assert names(Situation(30, Task.INSTANCES, processor=False)) == ["lora"]
     assert names(Situation(3, bands=True)) == ["band_stem", "decoder"]
     assert names(Situation(3, bands=True, second=True)) == ["mm_adapter", "decoder"]
     assert names(Situation(30, Task.SEMANTIC, second=True)) == ["mm_adapter", "mfnet_head"]
