@@ -155,7 +155,8 @@ class PromptableModel:
                 pixels.append(self._normalised(side.second, side.second_valid))
             with contextlib.nullcontext() if adapter is None else adapter.given(self._side(side, len(pixels))):
                 embedding = _run_encoder(encoder, torch.stack(pixels))
-        result: NDArray[np.float16] = embedding[0].to(torch.float16).cpu().numpy()
+        # Laid out as it comes back from the store: sums depend on the order, and so would answers in their last digits.
+        result: NDArray[np.float16] = embedding[0].to(torch.float16).contiguous().cpu().numpy()
         return result
 
     @torch.inference_mode()

@@ -105,8 +105,8 @@ def measure(args: argparse.Namespace, report: ModuleType) -> None:
     whole, models = sample(), service(THREADS)
     began = time.monotonic()
     rows: list[object] = []
-    for case in CASES:
-        for spoilt in (True, False):
+    for spoilt in (True, False):
+        for case in CASES:
             results: list[TuneResult] = []
             for seed in seeds:
                 rng = np.random.default_rng([seed, 7])

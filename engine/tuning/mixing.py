@@ -16,7 +16,7 @@ from .promptable import Promptable
 from .settings import TuneSettings
 from .task import Objective
 
-_CLICKS = 4
+_CLICKS = 2
 """In every object, each at another place of it: of one, its middle, a mixture learns too little."""
 
 _REACH = 0.5

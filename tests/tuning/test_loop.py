@@ -102,6 +102,21 @@ class Fixed(Exam):
     def figures(self, rows: object) -> dict[str, float]:
         return {"x": self.given}
 
+    def fits(self) -> None:
+        return None
+
+    def each(self) -> np.ndarray:
+        return np.full(self.units, self.given)
+
+    seen = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"x": self.each()}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> Fixed:
+        return cls(float(arrays["x"][0]))
+
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(settings: TuneSettings, tmp_path: Path) -> None:
     with trainer_of(settings) as whole:
@@ -137,9 +152,23 @@ def test_stopping_within_a_step_leaves_the_step_before(settings: TuneSettings, t
         whole.run(NullProgress(), stop_at=1)
         expected = weights(whole)
     stopped = replace(settings, folder=tmp_path / "other")
+
+    class Within(NullProgress):
+        """Stops at the fourth look within the second step."""
+
+        left = 0
+
+        def report(self, fraction: float, message: str) -> None:
+            self.left = 4 if "step 2 of" in message else 0
+
+        def check(self) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise CancelledByUser
+
     with trainer_of(stopped) as trainer:
         with pytest.raises(CancelledByUser):
-            trainer.run(Watch(stop_at=8))
+            trainer.run(Within())
         assert trainer.state.step == 1
     with trainer_of(stopped) as again:
         assert again.state.step == 1
