@@ -87,7 +87,9 @@ class BatchDay:
         iface.zoomToActiveLayer()
         bench = plugins["samtune"].open_dock()
         bench.choose_layer(scene)
-        wait_for(lambda: bench.session.raster is not None, PATIENCE, "the raster to open", lambda: bench.session.engine_text)
+        wait_for(
+            lambda: bench.session.raster is not None, PATIENCE, "the raster to open", lambda: bench.session.engine_text
+        )
         self.desk._settings.output_folder.setValue(str(self.work))
 
     def order_prompts(self) -> None:
