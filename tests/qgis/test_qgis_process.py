@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,13 +14,14 @@ import pytest
 
 pytest.importorskip("qgis.core", reason="needs QGIS's Python")
 
-from qgis.core import QgsVectorLayer
+from qgis.core import Qgis, QgsApplication, QgsVectorLayer
 from samtune_test_engine_helpers import python
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "docs" / "sample" / "landsat_raleigh.tif"
 WEIGHTS = ROOT / "models" / "weights" / "tiny.safetensors"
 LAKE = {"type": "Point", "coordinates": [-78.7123, 35.7609]}
+DOCUMENT = ROOT / "docs" / "batch.md"
 PROFILE = "[PythonPlugins]\nsamtune=true\n"
 
 pytestmark = [
@@ -47,10 +50,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(environment: dict[str, str], *arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = shutil.which("qgis_process") or ""
     return subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=200
+        [program, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=200, cwd=folder
     )
 
 
@@ -61,11 +64,64 @@ def prompts(folder: Path) -> str:
     return str(path)
 
 
-def test_segment_from_prompts(environment: dict[str, str], tmp_path: Path) -> None:
+def skip_without_engine() -> None:
     if not WEIGHTS.is_file():
         pytest.skip("the tiny model's weights are not in this checkout")
     if subprocess.run([python(), "-c", "import torch"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no engine environment: set SAMTUNE_ENGINE_PYTHON or run `make setup-engine`")
+
+
+def documented() -> list[list[list[str]]]:
+    """The arguments of ``qgis_process run``, example by example, block by block."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [block.replace("\\\n", " ").splitlines() for block in blocks]
+    return [[shlex.split(line)[1:] for line in block if line.startswith("qgis_process run ")] for block in lines]
+
+
+def test_the_documentation_has_an_example_of_every_algorithm() -> None:
+    named = {arguments[1] for block in documented() for arguments in block}
+    provider = QgsApplication.processingRegistry().providerById("samtune")
+    assert named == {algorithm.id() for algorithm in provider.algorithms()}
+
+
+@pytest.mark.parametrize("arguments", [example for block in documented() for example in block], ids=lambda e: e[1][8:])
+def test_the_parameters_in_the_documentation_are_the_algorithms_own(arguments: list[str]) -> None:
+    algorithm = QgsApplication.processingRegistry().algorithmById(arguments[1])
+    assert arguments[2] == "--"
+    values = dict(argument.split("=", 1) for argument in arguments[3:])
+    definitions = {definition.name(): definition for definition in algorithm.parameterDefinitions()}
+    assert set(values) <= set(definitions)
+    for name, value in values.items():
+        assert definitions[name].checkValueIsAcceptable(value), f"{name}={value}"
+        assert not value.startswith("docs/") or (ROOT / value).is_file(), value
+    for name, definition in definitions.items():
+        optional = definition.flags() & Qgis.ProcessingParameterFlag.Optional
+        assert name in values or optional or definition.defaultValue() is not None, f"{name} is missing"
+
+
+@pytest.mark.timeout(600)
+def test_the_examples_in_the_documentation_run(environment: dict[str, str], tmp_path: Path) -> None:
+    skip_without_engine()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "docs").symlink_to(ROOT / "docs", target_is_directory=True)
+    made = {}
+    for arguments in documented()[0]:
+        done = run(environment, *arguments, folder=work)
+        assert done.returncode == 0, done.stdout + done.stderr
+        output = next(argument for argument in arguments if argument.startswith("OUTPUT=")).partition("=")[2]
+        made[output] = QgsVectorLayer(str(work / output))
+        assert made[output].isValid(), output
+    assert made["outlines.gpkg"].featureCount() == made["again.gpkg"].featureCount() > 30
+    assert (
+        made["boxes.gpkg"].featureCount() == made["upright.gpkg"].featureCount() == made["outlines.gpkg"].featureCount()
+    )
+    counted = [feature["objects"] for feature in made["counts.gpkg"].getFeatures()]
+    assert 0 < sum(counted) <= made["outlines.gpkg"].featureCount()
+
+
+def test_segment_from_prompts(environment: dict[str, str], tmp_path: Path) -> None:
+    skip_without_engine()
     out = tmp_path / "out.gpkg"
     given = [f"RASTER={SAMPLE}", "BANDS=4,3,2", f"PROMPTS={prompts(tmp_path)}", "CLASS_FIELD=kind", f"OUTPUT={out}"]
     done = run(environment, "--json", "run", "samtune:segmentprompts", "--", *given)
