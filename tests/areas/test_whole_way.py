@@ -43,7 +43,9 @@ def noise(rng: np.random.Generator, sigma: float) -> NDArray[np.float64]:
     return found / found.std()
 
 
-def scattered(rng: np.random.Generator, count: int, taken: list[BaseGeometry], sides: tuple[float, float]) -> list[BaseGeometry]:
+def scattered(
+    rng: np.random.Generator, count: int, taken: list[BaseGeometry], sides: tuple[float, float]
+) -> list[BaseGeometry]:
     """Return turned rectangles that keep away from each other and from what is taken, which they are added to."""
     found = []
     while len(found) < count:
@@ -121,6 +123,17 @@ def test_what_was_drawn_in_a_quarter_is_found_in_the_rest(village: Village, tmp_
     apart = [outline for outline in outlines if not quarter.contains(outline.centroid)]
     truths = [roof for roof in village.roofs if not quarter.contains(roof.centroid)]
     found, invented = found_and_invented(apart, truths)
-    print(len(village.roofs) - len(truths), "drawn", len(truths), found, invented, result.after, result.seconds, answer.crops, answer.level, answer.seconds)
+    print(
+        len(village.roofs) - len(truths),
+        "drawn",
+        len(truths),
+        found,
+        invented,
+        result.after,
+        result.seconds,
+        answer.crops,
+        answer.level,
+        answer.seconds,
+    )
     assert found >= 0.7 * len(truths)
     assert invented <= 0.3 * len(truths)
