@@ -263,12 +263,13 @@ def update_images(out: Path, names: list[str]) -> None:
 
 
 def few_colours(picture: QImage) -> QImage:
-    """Return a picture with a palette of its own most frequent colours."""
+    """Return a picture with a palette of its own: its most frequent colours, none of them close to another."""
     pixels = picture.convertToFormat(QImage.Format.Format_RGB32)
     bits = pixels.constBits()
     bits.setsize(pixels.sizeInBytes())
-    counted = Counter(value & 0xFFFCFCFC for value in memoryview(bytes(bits)).cast("I"))
-    palette = [colour for colour, _ in counted.most_common(256)]
+    counted = Counter(memoryview(bytes(bits)).cast("I"))
+    told_apart = {colour & 0xFFF0F0F0: colour for colour, _ in reversed(counted.most_common())}
+    palette = sorted(told_apart.values(), key=lambda colour: -counted[colour])[:256]
     return pixels.convertToFormat(QImage.Format.Format_Indexed8, palette, Qt.ImageConversionFlag.ThresholdDither)
 
 
