@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 from osgeo import gdal
@@ -143,8 +144,6 @@ class BatchDay:
         began = time.monotonic()
         wait_for(lambda: not self.desk.controller.busy, PATIENCE, "the end of the job", self.why)
         self.seconds["resumed"] = time.monotonic() - began
-        settle(2500)
-        self.picture("everything", iface.mainWindow())
 
     def show_processing(self) -> None:
         """Open the dialog of an algorithm."""
@@ -260,8 +259,18 @@ def update_images(out: Path, names: list[str]) -> None:
         picture = QImage(str(out / f"{name}.png"))
         if picture.width() > WIDTH:
             picture = picture.scaledToWidth(WIDTH, Qt.TransformationMode.SmoothTransformation)
-        few_colours = picture.convertToFormat(QImage.Format.Format_Indexed8, Qt.ImageConversionFlag.ThresholdDither)
-        few_colours.save(str(IMAGES / f"{name}.png"), None, 0)
+        few_colours(picture).save(str(IMAGES / f"{name}.png"), None, 0)
+
+
+def few_colours(picture: QImage) -> QImage:
+    """Return a picture with a palette of its own: its most frequent colours, none of them close to another."""
+    pixels = picture.convertToFormat(QImage.Format.Format_RGB32)
+    bits = pixels.constBits()
+    bits.setsize(pixels.sizeInBytes())
+    counted = Counter(memoryview(bytes(bits)).cast("I"))
+    told_apart = {colour & 0xFFF0F0F0: colour for colour, _ in reversed(counted.most_common())}
+    palette = sorted(told_apart.values(), key=lambda colour: -counted[colour])[:256]
+    return pixels.convertToFormat(QImage.Format.Format_Indexed8, palette, Qt.ImageConversionFlag.ThresholdDither)
 
 
 def main() -> int:
