@@ -80,7 +80,7 @@ def bench(
     made.session.set_model("tiny")
     made.session.set_target(target, "class")
     made.session.set_class_value("tree")
-    monkeypatch.setattr(made._acceptor._writer, "_ask", lambda layer, names: False)
+    monkeypatch.setattr(made._acceptor.writer, "_ask", lambda layer, names: False)
     wait(lambda: made.session.raster is not None, "the raster to open")
     made.dock.prompt_button.click()
     wait(lambda: made.session.busy is None, "the crop to be ready")

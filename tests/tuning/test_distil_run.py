@@ -123,7 +123,7 @@ def test_going_on_wants_the_same_methods(first: tuple[object, TuneSettings], tmp
 
 
 def test_unlabelled_crops_do_not_show_ground_that_is_held_out(first: tuple[object, TuneSettings]) -> None:
-    with prepared(first[1], made.service(), Silent()) as ready:
+    with prepared(replace(first[1], hold_out=0.5), made.service(), Silent()) as ready:
         tiles = unlabelled(ready, never, most=5)
         forbidden = ready.dataset.to_raster(ready.parted.forbidden, 0)
         frame, size = ready.dataset.frames[0], ready.dataset.size
