@@ -63,7 +63,7 @@ def test_objects_become_features_to_be_reviewed_in_one_undo_command(
     finished: list[QgsVectorLayer] = []
     find.finished.connect(finished.append)
     service.last(Method.FIND).on_result(find_result(30))
-    wait_until(lambda: finished)
+    wait_until(lambda: finished, 60)
     features = list(polygon_layer.getFeatures())
     assert len(features) == 30
     first = features[0]

@@ -103,6 +103,7 @@ def test_every_request_has_a_lane_and_only_what_needs_the_model_waits_for_it() -
         Method.MODELS,
         Method.TUNE_WATCH,
         Method.TUNE_CONTROL,
+        Method.BATCH_STATUS,
     }
     assert lanes[Method.CLEAR_STORE] is Lane.MODEL, "it makes the segmenter forget, which is for one thread"
 
