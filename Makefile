@@ -39,7 +39,7 @@ test-engine: setup-engine ## Tests that do without QGIS
 	@$(PY) -m pytest $(TESTS) --ignore=tests/qgis $(ARGS)
 
 test-qgis: setup ## Tests inside a real QGIS under a virtual X server
-	@$(QGIS_PY) tests/qgis/run_in_qgis.py --timeout 900 -- $(QGIS_TESTS) $(ARGS)
+	@$(QGIS_PY) tests/qgis/run_in_qgis.py --timeout 3000 -- $(QGIS_TESTS) $(ARGS)
 
 lint: setup-engine ## ruff, mypy and the plugin site's security scan
 	@$(PY) -m ruff check .

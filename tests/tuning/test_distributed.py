@@ -71,7 +71,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, method: MethodConfig)
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
     program = [str(tmp_path / "program.py"), str(ROOT), str(tmp_path / "settings.json")]
-    subprocess.run([*launcher, *program], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=110, check=True)
+    subprocess.run([*launcher, *program], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280, check=True)
     model = service().get("tiny")
     one, other = (
         load_adapter(settings.output, model.network, model.card.sha256)[0].state_dict()
