@@ -83,11 +83,22 @@ def fastest_precision(device: torch.device) -> contextlib.AbstractContextManager
         device: CUDA: bfloat16 where the card has it, else float16. Processor: bfloat16 where it has instructions for
             that (AMX or AVX-512 BF16). Otherwise full precision.
     """
+    if computes_in_bfloat16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     if device.type == "cuda":
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        return torch.autocast("cuda", dtype=dtype)
+        return torch.autocast("cuda", dtype=torch.float16)
+    return contextlib.nullcontext()
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return whether the hardware has instructions for bfloat16. Where it is emulated, it is slower than float32.
+
+    Args:
+        device: a card, or the processor.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         abilities = torch.cpu.get_capabilities()
-        if abilities.get("amx_bf16") or abilities.get("avx512_bf16"):
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+        return bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16"))
+    return False

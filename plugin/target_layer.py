@@ -276,6 +276,9 @@ def begin_editing(layer: QgsVectorLayer) -> bool:
     Raises:
         OutputError: it could not be.
     """
+    # QGIS before 3.44 takes the extent from the saved features when it is first asked for, and keeps that: asked here,
+    # "zoom to layer" finds what is about to be added.
+    layer.extent()
     if layer.isEditable():
         return False
     if not layer.startEditing():

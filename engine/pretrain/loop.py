@@ -16,6 +16,7 @@ from torch import nn
 
 from ...models.conv_stem import fold_published
 from ...models.errors import SamTuneError
+from ...models.fast_attention import computes_in_bfloat16
 from ...models.sam_modules import Sam
 from ...models.tiny import build_tiny
 from ..progress import Progress
@@ -47,7 +48,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self._config = config
         self._device = torch.device(config.device)
-        self._bf16 = config.device == "cuda" or bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        self._bf16 = computes_in_bfloat16(self._device)
         torch.manual_seed(config.seed)
         self.model = build().to(self._device).train()
         if config.stem is not None:

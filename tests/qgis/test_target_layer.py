@@ -74,6 +74,12 @@ def only_feature(layer: QgsVectorLayer) -> QgsFeature:
     return features[0]
 
 
+def test_the_extent_takes_in_what_was_written_even_if_nobody_asked_for_it_before(project: QgsProject) -> None:
+    layer = QgsVectorLayer("MultiPolygon?crs=EPSG:32617", "in no project", "memory")
+    TargetWriter(project, Consent(answer=False)).write(layer, accepted())
+    assert layer.extent() == QgsRectangle(500010, 3299890, 500030, 3299900)
+
+
 def test_writes_one_reprojected_feature_with_all_attributes(project: QgsProject, polygon_layer: QgsVectorLayer) -> None:
     consent = Consent(answer=False)
     TargetWriter(project, consent).write(polygon_layer, accepted())
