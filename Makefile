@@ -35,8 +35,9 @@ demo: setup ## Click objects in a real QGIS with the sample imagery; results in 
 
 test: test-engine test-qgis ## All tests
 
+# A process per core, and one thread in each: several would wait for each other.
 test-engine: setup-engine ## Tests that do without QGIS
-	@$(PY) -m pytest $(TESTS) --ignore=tests/qgis $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile $(TESTS) --ignore=tests/qgis $(ARGS)
 
 test-qgis: setup ## Tests inside a real QGIS under a virtual X server
 	@$(QGIS_PY) tests/qgis/run_in_qgis.py --timeout 3000 -- $(QGIS_TESTS) $(ARGS)

@@ -19,7 +19,7 @@ FEW, SOME, MANY = 5, 16, 51
 INSTANT, DECODER, LATE, WHOLE = "instant", "decoder", "late-lora", "lora"
 BANDS, STREAMS, ALONE, TUNED = "bands", "streams", "head", "head-lora"
 
-_MIX = Schedule(steps=100, batch=1, checks=1)
+_MIX = Schedule(steps=40, batch=1, checks=1)
 _PROCESSOR = {
     INSTANT: _MIX,
     DECODER: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=4, ways=4),
