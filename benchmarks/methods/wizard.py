@@ -6,9 +6,9 @@ measured once more on the polygons that took no part at all, as ``samtune adapte
 in the table. The rungs are those of the ladder, with their own schedules.
 
 Without ``--data`` the set is the built-up areas of the Landsat scene that ships with SamTune. With it, a folder as for
-benchmarks/methods.py: also buildings on a raster of heights above ground, what was built between two dates on images of
-DSIFN-CD, and two kinds of objects that ``tiny`` knows: houses of LEVIR-CD and baseball diamonds of NWPU VHR-10. Sets
-that come as many small images are laid out side by side in one raster.
+benchmarks/methods.py: also buildings on a raster of heights above ground, water bodies on Sentinel-2 (``tiny`` has seen
+these images, but outlines the bodies badly by clicks), and houses that were built between two dates on images of
+DSIFN-CD. Sets that come as many small images are laid out side by side in one raster.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from samtune.engine.tune_messages import LabelSource
 from samtune.engine.tuning.run import tune
 from samtune.engine.tuning.settings import TuneSettings
 
-from .data import Scene, change_objects, nwpu_scenes
+from .data import Scene, change_objects, water_scenes
 from .polygons import Polygons, read, sample, service
 
 OBJECTS = 10
@@ -56,6 +56,9 @@ GRID = rasterio.transform.Affine(1, 0, 0, 0, -1, 0)
 
 LEAST = 150
 """Pixels of a house."""
+
+WATERS = 36
+"""Images of water bodies."""
 
 HEIGHTS = "methods/opengeos_dsm_hag_buildings"
 
@@ -93,10 +96,9 @@ def sets(data: Path | None, folder: Path) -> Iterator[Polygons]:
     root = data / HEIGHTS
     found = read("heights", root / "hag.tif", root / "buildings.shp", "", (1,))
     yield Polygons(found.name, found.raster, found.bands, found.shapes, ("building",) * len(found.shapes), found.crs)
-    for part in ("DSIFN", "LEVIR"):
-        yield side_by_side(change_objects(data, part, LEAST), part, "house", folder)
-    diamonds = [scene for scene in nwpu_scenes(data) if scene.name == "baseball_diamond"]
-    yield side_by_side(diamonds, "NWPU", "baseball diamond", folder)
+    water = water_scenes(data, WATERS, np.random.default_rng(0))
+    yield side_by_side(water, "sentinel2_water", "water", folder)
+    yield side_by_side(change_objects(data, "DSIFN", LEAST), "dsifn", "house", folder)
 
 
 def side_by_side(scenes: Sequence[Scene], name: str, kind: str, folder: Path) -> Polygons:
