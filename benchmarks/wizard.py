@@ -29,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="two steps of everything: to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (3)")
+    parser.add_argument("--sets", type=lambda text: text.split(","), help="only these sets, by their names")
+    parser.add_argument("--threads", type=int, default=2, help="of the processor (2)")
     parser.add_argument("--data", type=Path, help="folder with more sets, see benchmarks/README.md")
     args = parser.parse_args(argv)
     report = _local("report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -73,12 +74,15 @@ def tune(
     together = group or joined()
     if not settings.output.parent.is_dir():
         raise OutputError(f"There is no folder {settings.output.parent}. Make it, or choose another output.")
-    with prepared(settings, models, progress, parted) as ready:
-        if resume:
-            _refuse_another(ready)
-        if together.first:
-            write_start(settings.work_folder, settings, ready.dataset, ready.parted)
-        return _Run(ready, together, added, progress, observer).done()
+    try:
+        with prepared(settings, models, progress, parted) as ready:
+            if resume:
+                _refuse_another(ready)
+            if together.first:
+                write_start(settings.work_folder, settings, ready.dataset, ready.parted)
+            return _Run(ready, together, added, progress, observer).done()
+    finally:
+        gc.collect()  # trainers, samples and encodings refer to each other, and hold hundreds of megabytes
 
 
 class _Run:
