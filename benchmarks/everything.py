@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--data", type=Path, help="folder with labelled images, see benchmarks/README.md")
     parser.add_argument("--images", type=int, default=12, help="labelled images at most (12)")
+    parser.add_argument("--only", choices=("labelled", "samples"), help="only this part; labelled needs --data")
     args = parser.parse_args(argv)
     report = _local("report")
     _local("methods").prepare()

@@ -201,7 +201,9 @@ class _Asking:
 
     def chunks(self, prompts: torch.Tensor) -> Iterator[torch.Tensor]:
         """Yield prompts, as many as are decoded at once."""
-        yield from torch.split(prompts, CHUNK.get(self._model.device.type, MOST))
+        most = CHUNK.get(self._model.device.type, MOST)
+        for start in range(0, len(prompts), most):
+            yield prompts[start : start + most]
 
     def by_points(self, points: torch.Tensor, rule: Automatic) -> Candidates:
         """Return the masks of each point of which the model is sure enough: three, or four to be asked about again."""

@@ -94,7 +94,7 @@ def test_the_shipped_model_finds_each_thing_once(
     tiny: PromptableModel, ponds: tuple[NDArray[np.float16], NDArray[np.bool_]]
 ) -> None:
     embedding, discs = ponds
-    found = everything(tiny, embedding, grid(512, 8))
+    found = everything(tiny, embedding, grid(512, 6))
     masks = found.logits > 0
     assert (overlaps(discs, masks) > 0.7).sum(axis=1).tolist() == [1, 1, 1]
     assert masks.mean(axis=(1, 2)).max() < module.WHOLE
