@@ -104,7 +104,9 @@ class Candidates:
         """Return the best of those that overlap, the best first."""
         order = torch.sort(self.scores, descending=True, stable=True).indices
         # Classes all different: a mask within another one is an object of its own.
-        return self.of(order[distinct(self.logits[order] > 0, torch.arange(len(order)), overlap, 1.0)])
+        return self.of(
+            order[distinct(self.logits[order] > 0, torch.arange(len(order), device=order.device), overlap, 1.0)]
+        )
 
     def chosen(self, rule: Automatic) -> Candidates:
         """Return those that pass, without doubles, the best first."""
@@ -244,7 +246,8 @@ class _Asking:
         self, clicks: torch.Tensor, labels: torch.Tensor, boxes: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (N, 4, h, w) logits, negative where there is no data, and (N, 4) predicted IoU."""
-        labels, planes = labels.to(clicks.device), None
+        labels = labels.to(clicks.device)
+        planes = None
         if self._model.card.click_bumps:
             planes = draw_prompts(self._size, clicks, labels, boxes, None, self._seen)
         answers, estimates = decode_batch(self._model.network, self._seen, clicks, labels, boxes, planes)

@@ -50,7 +50,6 @@ def test_a_card_cannot_be_changed() -> None:
         {"file_name": "../vit_b.pth"},
         {"colour": "blue"},
         {"automatic": {"iou": 1.5}},
-        {"automatic": {"sureness": 0.5}},
     ],
     ids=lambda changes: next(iter(changes)),
 )
