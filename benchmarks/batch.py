@@ -131,7 +131,9 @@ def run_job(folder: Path, spec: Any, threads: int, most: int) -> Counting:
 
     counting = Counting(most)
     name = f"{time.monotonic_ns()}"
-    service = BatchService(Machine(store_dir=str(folder / f"store-{name}"), device="cpu", threads=threads))
+    store = str(folder / f"store-{name}")
+    # Jobs are stopped long before a large raster's embeddings would fill any disk.
+    service = BatchService(Machine(store_dir=store, device="cpu", threads=threads, store_bytes=1 << 50))
     try:
         service.run(BatchRunParams(str(folder / f"{name}.samjob"), spec), counting)
     except CancelledByUser:
