@@ -16,6 +16,7 @@ from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from ...models.peft.contract import TuningError
+from ..progress import Check, never_stops
 from .settings import Labels
 
 _MOST_NAMED = 5
@@ -58,12 +59,13 @@ class Shapes:
     dropped: tuple[int, ...] = ()
 
 
-def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
+def read_shapes(labels: Labels, crs_wkt: str, check: Check = never_stops) -> Shapes:
     """Read labelled polygons.
 
     Args:
         labels: where they are.
         crs_wkt: CRS to bring them into, WKT; empty where the raster has none, then they stay as they are.
+        check: called for every feature; may raise to stop.
 
     Raises:
         TuningError: the file, the layer or the field does not exist, or there is no usable polygon.
@@ -73,6 +75,7 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
     dropped: list[int] = []
     items: list[Shape] = []
     for row, (name, raw) in enumerate(zip(names, geometries, strict=True), start=1):
+        check()
         shape = shapely.from_wkb(raw) if raw is not None else None
         if shape is not None and not shape.is_valid:
             shape = shapely.make_valid(shape)
@@ -94,17 +97,18 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
     return Shapes(tuple(items), classes, tuple(notes), tuple(repaired), tuple(dropped))
 
 
-def read_extent(path: Path, crs_wkt: str) -> BaseGeometry:
+def read_extent(path: Path, crs_wkt: str, check: Check = never_stops) -> BaseGeometry:
     """Read the polygons within which everything is labelled, as one geometry in a CRS.
 
     Args:
         path: vector file.
         crs_wkt: WKT; empty where the raster has none.
+        check: called for every feature; may raise to stop.
 
     Raises:
         TuningError: the file holds no polygon.
     """
-    found = read_shapes(Labels(path), crs_wkt)
+    found = read_shapes(Labels(path), crs_wkt, check)
     return shapely.union_all([item.geometry for item in found.items])
 
 
