@@ -16,6 +16,7 @@ from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from ...models.peft.contract import TuningError
+from ..class_names import name_of_class
 from ..progress import Check, never_stops
 from .settings import Labels
 
@@ -133,15 +134,8 @@ def _read(labels: Labels) -> tuple[str, list[str], NDArray[np.object_]]:
     if geometries is None:
         raise TuningError(f"{labels.path.name} holds no geometries. Choose a polygon layer.")
     alike = labels.class_name or str(info.get("layer_name") or labels.path.stem)
-    names = [_name(value) for value in values[0]] if field else [alike] * len(geometries)
+    names = [name_of_class(value) or _UNNAMED for value in values[0]] if field else [alike] * len(geometries)
     return str(info["crs"] or ""), names, geometries
-
-
-def _name(value: object) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return _UNNAMED
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return text.strip() or _UNNAMED
 
 
 def _sound(shape: BaseGeometry) -> BaseGeometry:
