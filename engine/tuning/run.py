@@ -179,11 +179,15 @@ def _concluded(
     pictures: tuple[Picture, ...] = ()
     if before is not None and after is not None:
         judged = judge(before, after, settings.seed)
-        figures = figure_rows(before, after, settings.seed)
+        progress.check()
+        figures = figure_rows(before, after, settings.seed, progress.check)
         pictures = largest(before, after, ready.held_out or ready.train, progress.check)
     progress.report(-1.0, "Checking on other imagery")
     checked = generality(ready, progress.check) if trainer.group.first else Generality()
-    scores = [None if exam is None else exam.score(settings.seed) for exam in (before, after)]
+    scores = []
+    for exam in (before, after):
+        progress.check()
+        scores.append(None if exam is None else exam.score(settings.seed))
     notes = (*ready.notes, *trainer.notes)
     outcome = Outcome(trainer.state.step, trainer.state.seconds, scores[0], scores[1], judged.verdict, notes)
     card = card_of(ready, outcome)
