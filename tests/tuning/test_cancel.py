@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +92,15 @@ def test_no_phase_works_long_without_a_chance_to_cancel(
     ground = make_ground(tmp_path, size=512, each=6)
     run = params(ground, tmp_path, task=task, methods=methods, options=options, steps=1)
     asked = TuneService(service(512))
-    phases = {"inspect": Counted(), "plan": Counted(), "run": Counted()}
-    asked.inspect(InspectParams(run.inputs, run.task), phases["inspect"])
-    asked.plan(PlanParams(run), phases["plan"])
-    asked.run(TuneRunParams(run), phases["run"])
-    for phase in phases.values():
-        phase.check()
+    phases: dict[str, Counted] = {}
+    for name, work in (
+        ("inspect", partial(asked.inspect, InspectParams(run.inputs, run.task))),
+        ("plan", partial(asked.plan, PlanParams(run))),
+        ("run", partial(asked.run, TuneRunParams(run))),
+    ):
+        phases[name] = Counted()
+        work(phases[name])
+        phases[name].check()  # the end of the work is a chance too
     waited = {name: (phase.longest, phase.where) for name, phase in phases.items()}
     assert max(waited.values())[0] < PATIENCE, waited
 
