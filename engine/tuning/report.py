@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,9 @@ _PARTING = {
     Parting.EACH_BLOCK: "every block of ground was held out once",
     Parting.NONE: "nothing was held out",
 }
+_REACH = 10
+"""Times as many objects as were measured, at most, are worth being named as what a proof takes."""
+
 _WIDE = 480
 _STYLE = """
 body { font: 15px/1.45 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222; }
@@ -59,7 +63,23 @@ def verdict_text(result: TuneResult) -> str:
             "as their own. What was learnt is a usual shape or class, not these objects. See that the labels lie where "
             "the objects are and have the right classes, or label more."
         )
+    wanted = _objects_wanted(result.gain, result.after.objects)
+    if result.follows and wanted is not None:
+        return (
+            f"Not proven better than the base on ground it never saw: {found}, which may be chance. If the gain is "
+            f"real, about {wanted} objects would show it. Label more, or look at the outlines yourself."
+        )
     return f"Not better than the base on ground it never saw: {found}. Label more objects, or try another method."
+
+
+def _objects_wanted(gain: tuple[float, float, float], measured: int) -> int | None:
+    """Return how many objects would lift the interval of such a gain above 0; None where that is out of reach.
+
+    The interval narrows with the square root of the number of objects.
+    """
+    mean, low, _ = gain
+    wanted = math.ceil(measured * ((mean - low) / mean) ** 2) + 1 if mean > 0 else 0
+    return wanted if measured < wanted <= _REACH * measured else None
 
 
 def report_of(settings: TuneSettings, result: TuneResult) -> TuneReport:
