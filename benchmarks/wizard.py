@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (3)")
     parser.add_argument("--sets", type=lambda text: text.split(","), help="only these sets, by their names")
     parser.add_argument("--threads", type=int, default=2, help="of the processor (2)")
+    parser.add_argument(
+        "--gain-only", action="store_true", help="hold nothing out: no verdicts and no times of their own"
+    )
     parser.add_argument("--data", type=Path, help="folder with more sets, see benchmarks/README.md")
     args = parser.parse_args(argv)
     return measure("wizard", args)

@@ -3,7 +3,8 @@
 The whole chain as the wizard's engine side does it, with ``tiny`` and two threads: read the polygons, hold every block
 of ground out once, train, measure, check on other imagery, write the adapter and its report. Then base and adapter are
 measured once more on the polygons that took no part at all, as ``samtune adapter compare`` does: that gain is the one
-in the table. The rungs are those of the ladder, with their own schedules.
+in the table. The rungs are those of the ladder, with their own schedules. Holding out, which trains six times, is left
+out by ``--gain-only``.
 
 Without ``--data`` the set is the built-up areas of the Landsat scene that ships with SamTune. With it, a folder as for
 benchmarks/methods.py: also buildings on a raster of heights above ground, and water bodies on Sentinel-2 (``tiny`` has
@@ -41,6 +42,7 @@ from .data import Scene, water_scenes
 from .polygons import Polygons, read, sample, service
 
 OBJECTS = 10
+HOLD_OUT = 0.2
 MOST = 15
 """Polygons measured in the end."""
 
@@ -127,12 +129,12 @@ def side_by_side(scenes: Sequence[Scene], name: str, kind: str, folder: Path) ->
     return Polygons(name, path, (1, 2, 3), tuple(shapes), (kind,) * len(shapes), crs)
 
 
-def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelService, *, quick: bool) -> Figure:
+def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelService, args: argparse.Namespace) -> Figure:
     """Tune on ten polygons, measure on the others."""
     order = np.random.default_rng([seed, 3]).permutation(len(found.shapes)).tolist()
     learnt, rest = found.only(sorted(order[:OBJECTS])), found.only(sorted(order[OBJECTS:]))
     chosen = next(one for one in rungs(Situation(OBJECTS)) if one.name == rung)
-    schedule = chosen.schedule if not quick else type(chosen.schedule)(**{**vars(chosen.schedule), "steps": 2})
+    schedule = chosen.schedule if not args.quick else type(chosen.schedule)(**{**vars(chosen.schedule), "steps": 2})
     settings = TuneSettings(
         rasters=(found.raster,),
         labels=learnt.write(folder / "learnt.gpkg"),
@@ -140,6 +142,7 @@ def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelServic
         methods=chosen.methods,
         rgb=found.bands,
         schedule=schedule,
+        hold_out=0.0 if args.gain_only else HOLD_OUT,
         seed=seed,
     )
     began, idle = time.monotonic(), time.process_time()
@@ -152,7 +155,7 @@ def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelServic
         "",
         str(settings.output),
         LabelSource(str(kept.path), class_field=kept.class_field),
-        most=4 if quick else MOST,
+        most=4 if args.quick else MOST,
         pictures=0,
     )
     compared = Comparing(models, AdapterService()).compare(params, NullProgress())
@@ -161,7 +164,9 @@ def run(found: Polygons, rung: str, seed: int, folder: Path, models: ModelServic
     return Figure(row.before, row.after, result.verdict.value, own, bool(result.follows), seconds, worked)
 
 
-def rows_of(found: Polygons, rung: str, figures: list[Figure], report: ModuleType) -> list[object]:
+def rows_of(
+    found: Polygons, rung: str, figures: list[Figure], report: ModuleType, args: argparse.Namespace
+) -> list[object]:
     """Return the lines of a set and a rung."""
     before = statistics.fmean(figure.before for figure in figures)
     gains = [figure.after - figure.before for figure in figures]
@@ -171,8 +176,13 @@ def rows_of(found: Polygons, rung: str, figures: list[Figure], report: ModuleTyp
     aim = f">= {AIM_GAIN}" if before < WEAK and rung == DECODER else ""
     seconds = max(figure.seconds for figure in figures)
     worked = f"{max(figure.worked for figure in figures):.0f} s of processor time"
+    gained = report.Row(
+        f"{name}: gain after 1 click", statistics.fmean(gains), "IoU", aim, f"base {before:.3f}; {gain}"
+    )
+    if args.gain_only:
+        return [gained]
     return [
-        report.Row(f"{name}: gain after 1 click", statistics.fmean(gains), "IoU", aim, f"base {before:.3f}; {gain}"),
+        gained,
         report.Row(f"{name}: time", seconds, "s", f"<= {AIM_SECONDS[rung]:g}", f"{worked}; own verdicts: {verdicts}"),
     ]
 
@@ -181,7 +191,7 @@ def measure(args: argparse.Namespace, report: ModuleType) -> None:
     """Run everything and print the table.
 
     Args:
-        args: ``quick``, ``json``, ``seeds``, ``sets``, ``threads`` and ``data``.
+        args: those of benchmarks/wizard.py.
         report: the module of tables.
     """
     torch.set_num_threads(args.threads)
@@ -198,14 +208,14 @@ def measure(args: argparse.Namespace, report: ModuleType) -> None:
                 figures = []
                 for seed in seeds:
                     with tempfile.TemporaryDirectory() as name:
-                        figures.append(run(found, rung, seed, Path(name), models, quick=args.quick))
+                        figures.append(run(found, rung, seed, Path(name), models, args))
                     print(f"  {found.name}, {rung}, seed {seed}: {figures[-1]}", flush=True)
-                rows += rows_of(found, rung, figures, report)
+                rows += rows_of(found, rung, figures, report, args)
     report.publish(
         f"Ten polygons, {args.threads} threads: IoU after one click on polygons that took no part, and seconds in all",
         rows,
         args.json,
-        command="python benchmarks/wizard.py" + (" --data DATA" if args.data else ""),
+        command="python benchmarks/wizard.py" + " --data DATA" * bool(args.data) + " --gain-only" * args.gain_only,
         data=hashes,
         seeds=f"0 to {len(seeds) - 1}",
         torch=torch.__version__,
