@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-HERE = Path(__file__).resolve().parent
-
-
-def _local(name: str) -> ModuleType:
-    """Import a module of this folder."""
-    spec = importlib.util.spec_from_file_location(f"samtune_{name}", HERE / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"benchmarks/{name}.py is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+from start import measure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,12 +15,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="two steps of everything: to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (3)")
+    parser.add_argument("--sets", type=lambda text: text.split(","), help="only these sets, by their names")
+    parser.add_argument("--threads", type=int, default=2, help="of the processor (2)")
     parser.add_argument("--data", type=Path, help="folder with more sets, see benchmarks/README.md")
     args = parser.parse_args(argv)
-    report = _local("report")
-    _local("methods").prepare()
-    importlib.import_module("samtune_method_tables.wizard").measure(args, report)
-    return 0
+    return measure("wizard", args)
 
 
 if __name__ == "__main__":

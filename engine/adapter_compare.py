@@ -74,18 +74,22 @@ class Comparing:
         reader = GroundReader(settings)
         source = RasterSource(params.raster)
         try:
-            dataset = load_dataset(settings, reader, model.card.input_size)
+            dataset = load_dataset(settings, reader, model.card.input_size, progress.check)
             everyone = range(len(dataset.objects))
             members = [everyone[place] for place in spread(len(everyone), params.most)]
             one, other = (_measured(params, model, source, adapter, (dataset, members, progress)) for adapter in both)
-            samples = Samples(dataset, Split((), tuple(members), ()), reader, held_out=True, maps=False)
+            samples = Samples(
+                dataset, Split((), tuple(members), ()), reader, held_out=True, maps=False, check=progress.check
+            )
             pictures = largest(one, other, samples, progress.check, -(-params.pictures // 2))[: params.pictures]
         finally:
             reader.close()
             source.close()
         names = [params.model if adapter is None else adapter.card.name for adapter in both]
         sentence = _sentence(one, other, names)
-        return CompareResult(figure_rows(one, other, _SEED), sentence, other.units, pictures, dataset.notes)
+        return CompareResult(
+            figure_rows(one, other, _SEED, progress.check), sentence, other.units, pictures, dataset.notes
+        )
 
     def _loaded(self, path: str, model: PromptableModel, progress: Progress) -> LoadedAdapter | None:
         if not path:
@@ -121,7 +125,7 @@ def _measured(
     counting = _counted(progress, name, len(members))
 
     def answerer(_raster: int) -> Answerer:
-        return ModelAnswerer(model, source, None if adapter is None else adapter.adapter, further)
+        return ModelAnswerer(model, source, None if adapter is None else adapter.adapter, further, check=progress.check)
 
     plan = Plan(clicks=CLICKS, count_clicks=False, seed=_SEED, jitter=False)
     try:

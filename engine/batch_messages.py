@@ -96,14 +96,15 @@ class BatchOptions:
     """How it is done.
 
     Attributes:
-        level: of detail; None: by each object's size (PROMPTS), the adapter's (FIND, MAP), else 0.
+        level: of detail; None: by each object's size (PROMPTS), the adapter's (FIND, MAP), 0, and of AUTOMATIC finer
+            where a raster is smaller than what the model sees at once.
         simplify: largest distance by which simplification may move outlines, metres, as below pixels without a CRS.
         min_hole: holes with less area are filled, square metres.
         min_part: parts, and objects, with less area are dropped, square metres.
         threshold: of FIND: least score of an object.
         points: of AUTOMATIC: points per side of the grid laid over each crop.
         iou: of AUTOMATIC: least IoU that the model predicts for a mask; 0 for what suits the model.
-        stability: of AUTOMATIC: least share by which a mask stays the same when its threshold is moved.
+        stability: of AUTOMATIC: least share by which a mask stays the same when its threshold is moved; 0 likewise.
         levels: of AUTOMATIC: how many levels, each twice as coarse as the one before; large objects need more than one.
         tiles: tiles per side of a unit of work, of which the job file remembers whether it is done.
     """
@@ -115,7 +116,7 @@ class BatchOptions:
     threshold: float = 0.3
     points: int = 16
     iou: float = 0.0
-    stability: float = 0.8
+    stability: float = 0.0
     levels: int = 1
     tiles: int = 4
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Check = Callable[[], None]
+"""Gives the caller a chance to stop the work, see :meth:`Progress.check`."""
 
 
 class Progress(Protocol):
@@ -37,3 +41,7 @@ class NullProgress:
 
     def check(self) -> None:
         """Do nothing: nobody can cancel."""
+
+
+def never_stops() -> None:
+    """A :data:`Check` of work that nobody can stop."""

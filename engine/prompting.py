@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .answer_fit import fit_to_box, fit_to_clicks
+from ..models.answer_fit import fit_to_box, fit_to_clicks
 
 WHOLE_CROP = 0.92
 """A mask of the first prompt that covers more of the crop's valid part than this outlines nothing: it is the

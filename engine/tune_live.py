@@ -12,9 +12,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..models.card import JsonValue
 from ..models.errors import OutputError
 from ..models.peft.atomic_file import write_file
-from .tune_messages import CurvePoint, Picture, RunState, TuneAction, TuneParams, TuneWatch, WatchParams
+from .tune_messages import (
+    OFFER,
+    CurvePoint,
+    Picture,
+    RunState,
+    TuneAction,
+    TuneParams,
+    TuneReport,
+    TuneWatch,
+    WatchParams,
+)
 from .tuning.observe import Training, Wish
 from .wire import to_wire
 
@@ -137,6 +148,14 @@ class Live:
                 notes=tuple(self._notes),
             )
 
+    def finishes(self, report: TuneReport) -> None:
+        """The run is over, and its adapter is there to be kept, by whoever opens the wizard next."""
+        try:
+            self._put(OFFER, to_wire(report))
+        except OutputError as error:
+            _log.warning("%s %s", error.user_text, error.details)
+        self.ends(RunState.FINISHED)
+
     def ends(self, state: RunState) -> None:
         """The run is over. A folder that takes no record does not hide what the run ended with."""
         try:
@@ -153,14 +172,17 @@ class Live:
                 "steps": self._steps,
                 "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-        text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+        self._put(RECORD, record)
+
+    def _put(self, name: str, values: JsonValue) -> None:
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"The folder {self._folder} of the run cannot be made. Choose another place.", str(error)
             ) from error
-        write_file(self._folder / RECORD, lambda path: path.write_text(text, encoding="utf-8"))
+        write_file(self._folder / name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def _recall(self, training: Training) -> None:
         """Take the curves of a training that goes on from the files that it left."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Optional
 
+OFFER = "offer.json"
+"""The file in a run's folder with its TuneReport, as long as the adapter has not been kept."""
+
 
 class TuneTask(str, Enum):
     """What an adapter is for: better clicks, finding all objects, or a class map. The values are those of the cards."""

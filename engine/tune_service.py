@@ -134,7 +134,7 @@ class TuneService:
         except BaseException:
             live.ends(RunState.FAILED)
             raise
-        live.ends(RunState.FINISHED)
+        live.finishes(report)
         return report
 
     def watch(self, params: WatchParams, _progress: Progress) -> TuneWatch:

@@ -27,6 +27,37 @@ class Architecture(StrEnum):
 
 
 @dataclass(frozen=True)
+class Automatic:
+    """Which masks stay when everything in a crop is outlined (``everything.py``).
+
+    The values given here are those of SAM's published generator of masks, for weights that were published with it. How
+    those of a card of ours came about is told in benchmarks/README.md, "Segment everything".
+
+    Attributes:
+        iou: least IoU that the model predicts for the mask of a point.
+        stability: least IoU of a mask with itself when its threshold is moved by 1 up and down.
+        overlap: of masks whose IoU is above this the best stays.
+        agreement: if above 0, the model is asked a second time, by the bounding box of its first answer, and the second
+            answer stays if its IoU with the first is at least this. For models that know objects by their boxes better
+            than by a point, and whose one answer to a point says little about how sure they are.
+    """
+
+    iou: float = 0.88
+    stability: float = 0.95
+    overlap: float = 0.7
+    agreement: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that are no shares.
+
+        Raises:
+            ValueError: a value cannot be right.
+        """
+        if not all(0 <= value <= 1 for value in dataclasses.astuple(self)):
+            raise ValueError(f"automatic: {self} has values beyond 0 to 1")
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """A base model and its weight file.
 
@@ -49,6 +80,7 @@ class ModelCard:
         click_bumps: the model was trained with clicks drawn into the mask prompt as well (see ``prompt_mask``).
         expected_iou: how the decoder's own estimate of IoU is to be read: pairs of an estimate and the IoU found on
             average where it was made, both rising from 0 to 1, between which is interpolated. Empty: as it is.
+        automatic: which masks stay when everything is outlined.
         notes: how size and hash were established, known weaknesses; sentences.
         training: data and its terms, recipe, seeds and figures of a model trained by this project.
     """
@@ -70,6 +102,7 @@ class ModelCard:
     shipped: bool = False
     click_bumps: bool = False
     expected_iou: tuple[tuple[float, float], ...] = ()
+    automatic: Automatic = Automatic()
     notes: tuple[str, ...] = ()
     training: Mapping[str, JsonValue] = field(default_factory=dict, compare=False)
 
@@ -124,5 +157,6 @@ def _card_from(values: object) -> ModelCard:
         if name in converted:
             converted[name] = tuple(converted[name])
     converted["expected_iou"] = tuple((float(a), float(b)) for a, b in converted.get("expected_iou", ()))
+    converted["automatic"] = Automatic(**converted.get("automatic", {}))
     converted["architecture"] = Architecture(converted["architecture"])
     return ModelCard(**converted)

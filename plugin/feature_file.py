@@ -134,7 +134,7 @@ def flat_type(kind: Qgis.WkbType) -> Qgis.WkbType:
 
 
 def class_text(feature: QgsFeature, field: int) -> str:
-    """Return a feature's class; empty for none.
+    """Return a feature's class; empty for none. As ``engine/class_names.py`` has it.
 
     Args:
         feature: of a layer.

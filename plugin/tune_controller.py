@@ -12,20 +12,20 @@ from qgis.PyQt.QtCore import QCoreApplication, QObject, QTimer, pyqtSignal
 
 from ..engine.messages import AdapterReport, Method
 from ..engine.tune_messages import KeepAdapterParams, TuneTask
-from ..models.errors import SamTuneError
+from ..models.errors import OutputError, SamTuneError
 from .latest_request import LatestRequest, Service
 from .session import NoticeLevel, Session
 from .tasks import BaseTask, TaskController
 from .tune_draft import TuneDraft
 from .tune_preparer import TunePreparer
 from .tune_runner import RunStage, TuneRunner
-from .tune_runs import LIVE_SECONDS, RECORD, KeptRun, discard, kept_runs, new_run_folder, run_title
+from .tune_runs import LIVE_SECONDS, RECORD, KeptRun, discard, kept_runs, new_run_folder, run_title, was_kept
 
 BETTER = "better"
 
 
 class TuneController(QObject):
-    """Puts the parts together, gives each run a folder, and offers those that were interrupted.
+    """Puts the parts together, gives each run a folder, and offers those that were interrupted or not kept.
 
     Attributes:
         draft: the choices.
@@ -125,14 +125,19 @@ class TuneController(QObject):
         self.runner.start(params)
 
     def resume(self, run: KeptRun) -> None:
-        """Go on with a run that was interrupted."""
+        """Go on with a run that was interrupted; of one that is finished, with what came of it."""
         self.preparer.pause()
         self.use_anyway, self.keep_problem = False, ""
         self._begun.add(run.folder)
-        self.runner.start(run.params, resume=True)
+        if run.report is None:
+            self.runner.start(run.params, resume=True)
+        else:
+            self.runner.take(run.params, run.report)
 
     def choose_anew(self) -> None:
         """Go back to the choices after a run; the next one gets another folder."""
+        if self.runner.params is not None and self.runner.report is not None:
+            self._put_off.add(Path(self.runner.params.folder))
         self._folder = None
         self._keep.cancel()
         self.keeping, self.keep_problem = False, ""
@@ -140,8 +145,8 @@ class TuneController(QObject):
         self.preparer.begin()
         self.runs_changed.emit()
 
-    def interrupted(self) -> tuple[KeptRun, ...]:
-        """Return the runs that can be gone on with, the newest first; without those under way and those put off.
+    def offered(self) -> tuple[KeptRun, ...]:
+        """Return the runs that can be gone on with or kept, newest first; but that in the wizard and those put off.
 
         A run that was not begun here and whose record is fresh is taken to be under way in another QGIS; should it have
         died, :attr:`runs_changed` tells of it once the record is older.
@@ -161,7 +166,7 @@ class TuneController(QObject):
         self.runs_changed.emit()
 
     def discard(self, run: KeptRun) -> None:
-        """Delete what an interrupted run has left."""
+        """Delete what a run has left."""
         self._put_off.add(run.folder)
         task = _DiscardTask(run.folder, self.runs_folder)
         task.failed.connect(lambda error: self._session.notify(NoticeLevel.WARNING, error.user_text, error.details))
@@ -228,10 +233,21 @@ class TuneController(QObject):
         self._use_adapter(report.path if self.in_use else "")
         text = self.tr("The adapter “{name}” is in your list. {next}")
         self._session.notify(NoticeLevel.SUCCESS, text.format(name=report.name, next=self.next_step()).strip())
+        self._offer_no_more()
         self._folder = None
         self.runner.clear()
         self.keep_changed.emit()
         self.kept.emit(report)
+
+    def _offer_no_more(self) -> None:
+        if self.runner.report is None:
+            return
+        folder = Path(self.runner.report.folder)
+        self._put_off.add(folder)
+        try:
+            was_kept(folder)
+        except OutputError as error:
+            self._session.notify(NoticeLevel.WARNING, error.user_text, error.details)
 
     def _on_not_kept(self, error: SamTuneError) -> None:
         self.keeping, self.keep_problem = False, error.user_text
@@ -270,7 +286,7 @@ class _DiscardTask(BaseTask):
     """Delete a run's folder, which may be large."""
 
     def __init__(self, run: Path, runs: Path) -> None:
-        super().__init__(QCoreApplication.translate("TuneController", "SamTune: delete an interrupted run"))
+        super().__init__(QCoreApplication.translate("TuneController", "SamTune: delete a run"))
         self._run_folder = run
         self._runs = runs
 

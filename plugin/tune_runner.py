@@ -139,6 +139,20 @@ class TuneRunner(QObject):
         if self.active and number == self._number:
             self._handle = handle
 
+    def take(self, params: TuneParams, report: TuneReport) -> None:
+        """Take up a run that was finished before.
+
+        Args:
+            params: the run.
+            report: what came of it.
+        """
+        if self.active:
+            return
+        self._number += 1
+        self._forget(params)
+        self.report = report
+        self._set(RunStage.DONE)
+
     def go_on(self) -> None:
         """Go on with a run that was stopped or broke, from its checkpoint."""
         if self.params is not None and self.stage in (RunStage.STOPPED, RunStage.BROKEN):

@@ -1,4 +1,4 @@
-"""Runs that were interrupted: found by the records in their folders, which are read and believed in nothing."""
+"""Runs that were interrupted or not kept: found by the records in their folders, which are believed in nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ..engine.tune_messages import RunState, TuneParams
+from ..engine.tune_messages import OFFER, RunState, TuneParams, TuneReport
 from ..engine.wire import from_wire
 from ..models.errors import OutputError, ProtocolError
 
 RECORD = "run.json"
 LARGEST_RECORD = 1 << 20
+LARGEST_OFFER = 1 << 25
+"""It holds pictures."""
+
 CUT_OFF = (RunState.PREPARING, RunState.RUNNING, RunState.PAUSED, RunState.MEASURING)
 """What a run is at for ever whose engine died."""
 
@@ -31,7 +34,7 @@ _STAMP = re.compile(r"^\d{8}-\d{6}-?")
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run that can be gone on with.
+    """A run that can be gone on with, or whose adapter can still be kept.
 
     Attributes:
         folder: of its records.
@@ -41,6 +44,7 @@ class KeptRun:
         step: steps done, and
         steps: of how many.
         live: it may be under way, here or in another QGIS.
+        report: what came of it, where it is finished and its adapter was not kept.
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class KeptRun:
     step: int
     steps: int
     live: bool = False
+    report: TuneReport | None = None
 
 
 def new_run_folder(runs: Path, name: str) -> Path:
@@ -74,7 +79,7 @@ def run_title(folder: Path) -> str:
 
 
 def kept_runs(runs: Path) -> tuple[KeptRun, ...]:
-    """Return the interrupted runs below a folder, the newest first.
+    """Return the interrupted runs below a folder, and those whose adapter was not kept, the newest first.
 
     Args:
         runs: folder of all runs; need not exist.
@@ -84,27 +89,64 @@ def kept_runs(runs: Path) -> tuple[KeptRun, ...]:
 
 
 def read_run(folder: Path) -> KeptRun | None:
-    """Read the record of a run; None where there is none that can be gone on with.
+    """Read the record of a run; None where there is none to be offered.
 
     Args:
         folder: of the run.
     """
     path = folder / RECORD
     try:
-        if path.stat().st_size > LARGEST_RECORD:
-            return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(_text(path, LARGEST_RECORD))
         params = from_wire(TuneParams, record["params"])
         state, step, steps = RunState(record["state"]), int(record["step"]), int(record["steps"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ProtocolError):
         return None
-    worth_it = state in CUT_OFF or (state in GIVEN_UP and step > 0)
-    if not worth_it or step < 0 or Path(params.folder) != folder:
+    if step < 0 or Path(params.folder) != folder:
+        return None
+    if state is RunState.FINISHED:
+        report = _unkept(folder)
+        return None if report is None else KeptRun(folder, run_title(folder), params, state, step, steps, report=report)
+    if state not in CUT_OFF and not (state in GIVEN_UP and step > 0):
         return None
     if not Path(params.inputs.labels.path).is_file():
         return None
     live = state in CUT_OFF and _is_young(record.get("updated"))
     return KeptRun(folder, run_title(folder), params, state, step, max(step, steps), live)
+
+
+def _unkept(folder: Path) -> TuneReport | None:
+    """Return what came of a finished run whose adapter was not kept; None where it was, or is gone."""
+    try:
+        report = from_wire(TuneReport, json.loads(_text(folder / OFFER, LARGEST_OFFER)))
+    except (OSError, ValueError, RecursionError, ProtocolError):
+        return None
+    there = Path(report.folder) == folder and Path(report.adapter).is_file()
+    return report if there else None
+
+
+def _text(path: Path, largest: int) -> str:
+    if path.stat().st_size > largest:
+        raise ValueError("the file is no record of a run: it is too large")
+    return path.read_text(encoding="utf-8")
+
+
+def was_kept(run: Path) -> None:
+    """Have a run offered no more: its adapter is in the list.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        OutputError: the folder cannot be changed.
+    """
+    try:
+        (run / OFFER).unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(
+            f"{run} cannot be changed, so its adapter is offered again. Discard it.", str(error)
+        ) from error
 
 
 def _is_young(updated: object) -> bool:

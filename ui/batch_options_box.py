@@ -48,6 +48,8 @@ class BatchOptionsBox(QWidget):
         self.simplify_spin = self._length(" m")
         self.hole_spin, self.part_spin = self._length(" m²"), self._length(" m²")
         self.iou_spin, self.stability_spin = self._share(DEFAULTS.iou), self._share(DEFAULTS.stability)
+        for spin in (self.iou_spin, self.stability_spin):
+            spin.setSpecialValueText(self.tr("as suits the model"))
         self.points_spin = self._whole(DEFAULTS.points, 2, 64)
         self.levels_spin = self._whole(DEFAULTS.levels, 1, 5)
         self.group = QgsCollapsibleGroupBox(self.tr("More options"), self)
@@ -60,7 +62,7 @@ class BatchOptionsBox(QWidget):
         """Show what a task uses."""
         automatic = {
             BatchTask.PROMPTS: self.tr("By the size of each object"),
-            BatchTask.AUTOMATIC: self.tr("1 pixel of the raster"),
+            BatchTask.AUTOMATIC: self.tr("1 pixel of the raster, finer if it is small"),
             BatchTask.FIND: self.tr("As the adapter was tuned"),
             BatchTask.MAP: self.tr("As the adapter was tuned"),
             BatchTask.EMBEDDINGS: self.tr("1 pixel of the raster"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgis.PyQt.QtCore import pyqtSignal
-from qgis.PyQt.QtWidgets import QGridLayout, QMenu, QSizePolicy, QToolButton, QWidget
+from qgis.PyQt.QtWidgets import QAction, QGridLayout, QMenu, QSizePolicy, QToolButton, QWidget
 
 from ..plugin.area_choice import AreaKind
 from ..plugin.area_texts import AreaWork, purpose_text, reason_against
@@ -38,47 +38,10 @@ class WorkBox(QWidget):
             AreaWork.REVIEW: self.tr("Review"),
         }
         self.buttons = {work: self._make_button(work, text) for work, text in texts.items()}
-        grid = QGridLayout()
-        grid.setSpacing(3)
-        for place, button in enumerate(self.buttons.values()):
-            grid.addWidget(button, place // 2, place % 2)
-        self.batch_button = QToolButton(self)
-        self.batch_button.setText(self.tr("&Batch…"))
-        self.batch_button.setToolTip(self.tr("Work through whole layers and folders of rasters, in the background"))
-        self.batch_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.batch_button.clicked.connect(self.batch_wanted)
-        grid.addWidget(self.batch_button, grid.rowCount(), 0, 1, 2)
-        menu = QMenu(self.buttons[AreaWork.SUGGEST])
-        self.suggest_actions = {
-            AreaKind.VIEW: menu.addAction(self.tr("In what the map shows")),
-            AreaKind.LAYER: menu.addAction(self.tr("In the whole layer")),
-        }
-        self.buttons[AreaWork.SUGGEST].setMenu(menu)
-        self.buttons[AreaWork.SUGGEST].setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.suggest_actions[AreaKind.VIEW].triggered.connect(lambda: self.suggest_wanted.emit(AreaKind.VIEW))
-        self.suggest_actions[AreaKind.LAYER].triggered.connect(lambda: self.suggest_wanted.emit(AreaKind.LAYER))
-        self.suggestion_bar = StepBar(
-            (
-                Step("accept", self.tr("Accept"), self.tr("Keep the outline as a polygon"), self.tr("Enter")),
-                Step("fix", self.tr("Fix"), self.tr("Click it with the click tool, and mend the outline"), "F"),
-                Step("dismiss", self.tr("Dismiss"), self.tr("Do without this place"), "X"),
-                Step("next", self.tr("Next"), self.tr("Leave it for later"), "N"),
-            ),
-            self,
-        )
-        self.review_bar = StepBar(
-            (
-                Step("accept", self.tr("Accept"), self.tr("It is right: mark it as reviewed"), "A"),
-                Step("fix", self.tr("Fix"), self.tr("Click it anew; the outline takes its place"), "F"),
-                Step("reject", self.tr("Reject"), self.tr("Delete it"), "R"),
-                Step("next", self.tr("Next"), self.tr("Leave it for later"), "N"),
-            ),
-            self,
-        )
-        rows = column(self)
-        rows.addLayout(grid)
-        rows.addWidget(self.suggestion_bar)
-        rows.addWidget(self.review_bar)
+        self.batch_button = self._make_batch_button()
+        self.suggest_actions = self._make_suggest_menu()
+        self.suggestion_bar, self.review_bar = self._make_suggestion_bar(), self._make_review_bar()
+        self._lay_out()
         for signal in (
             session.layer_changed,
             session.raster_changed,
@@ -92,6 +55,17 @@ class WorkBox(QWidget):
         ):
             signal.connect(self.refresh)
         self.refresh()
+
+    def _lay_out(self) -> None:
+        grid = QGridLayout()
+        grid.setSpacing(3)
+        for place, button in enumerate(self.buttons.values()):
+            grid.addWidget(button, place // 2, place % 2)
+        grid.addWidget(self.batch_button, grid.rowCount(), 0, 1, 2)
+        rows = column(self)
+        rows.addLayout(grid)
+        rows.addWidget(self.suggestion_bar)
+        rows.addWidget(self.review_bar)
 
     def refresh(self) -> None:
         """Enable what makes sense now."""
@@ -107,3 +81,46 @@ class WorkBox(QWidget):
         button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         button.clicked.connect(lambda: self.wanted.emit(work))
         return button
+
+    def _make_batch_button(self) -> QToolButton:
+        button = QToolButton(self)
+        button.setText(self.tr("&Batch…"))
+        button.setToolTip(self.tr("Work through whole layers and folders of rasters, in the background"))
+        button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        button.clicked.connect(self.batch_wanted)
+        return button
+
+    def _make_suggest_menu(self) -> dict[AreaKind, QAction]:
+        button = self.buttons[AreaWork.SUGGEST]
+        menu = QMenu(button)
+        actions = {
+            AreaKind.VIEW: menu.addAction(self.tr("In what the map shows")),
+            AreaKind.LAYER: menu.addAction(self.tr("In the whole layer")),
+        }
+        actions[AreaKind.VIEW].triggered.connect(lambda: self.suggest_wanted.emit(AreaKind.VIEW))
+        actions[AreaKind.LAYER].triggered.connect(lambda: self.suggest_wanted.emit(AreaKind.LAYER))
+        button.setMenu(menu)
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        return actions
+
+    def _make_suggestion_bar(self) -> StepBar:
+        return StepBar(
+            (
+                Step("accept", self.tr("Accept"), self.tr("Keep the outline as a polygon"), self.tr("Enter")),
+                Step("fix", self.tr("Fix"), self.tr("Click it with the click tool, and mend the outline"), "F"),
+                Step("dismiss", self.tr("Dismiss"), self.tr("Do without this place"), "X"),
+                Step("next", self.tr("Next"), self.tr("Leave it for later"), "N"),
+            ),
+            self,
+        )
+
+    def _make_review_bar(self) -> StepBar:
+        return StepBar(
+            (
+                Step("accept", self.tr("Accept"), self.tr("It is right: mark it as reviewed"), "A"),
+                Step("fix", self.tr("Fix"), self.tr("Click it anew; the outline takes its place"), "F"),
+                Step("reject", self.tr("Reject"), self.tr("Delete it"), "R"),
+                Step("next", self.tr("Next"), self.tr("Leave it for later"), "N"),
+            ),
+            self,
+        )

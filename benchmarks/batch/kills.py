@@ -28,7 +28,7 @@ from samtune.engine.messages import EngineSettings, Method
 from samtune.engine.progress import NullProgress
 from samtune.plugin.engine_process import EngineProcess
 
-from .base import PROGRAM, ROOT, SEED, Options, has_distributed, spec_of
+from .base import MANY, PROGRAM, ROOT, SEED, Options, has_distributed, spec_of
 from .cluster import Cluster
 from .scenes import contents, mosaic
 
@@ -73,7 +73,7 @@ class Kills:
         """Make the next job."""
         self._number += 1
         job = self._folder / f"kills-{self._number}.samjob"
-        make_job(job, spec_of(self._raster, BatchTask.AUTOMATIC, output_of(job), points=4, tiles=1))
+        make_job(job, spec_of(self._raster, BatchTask.AUTOMATIC, output_of(job), **MANY, points=4, tiles=1))
         return job
 
     def process(self, job: Path, seconds: float) -> bool:

@@ -13,7 +13,7 @@ from samtune.engine.batch.service import BatchService
 from samtune.engine.batch.status import status_of
 from samtune.engine.batch_messages import BatchRunParams, BatchTask
 
-from .base import Options, spec_of
+from .base import MANY, Options, spec_of
 from .scenes import mosaic
 
 SHARES = (0.35, 0.5, 0.65, 0.8)
@@ -52,7 +52,7 @@ def measure(options: Options) -> list[Any]:
     side = 512 + 384 * (tiles - 1)
     raster = mosaic(options.folder / "left.vrt", side, side)
     job = options.folder / "left.samjob"
-    spec = spec_of(raster, BatchTask.AUTOMATIC, options.folder / "left.gpkg", points=4)
+    spec = spec_of(raster, BatchTask.AUTOMATIC, options.folder / "left.gpkg", **MANY, points=4)
     watching = Watching(job)
     BatchService(Machine(store_dir=str(options.folder / "store-left"), device="cpu", threads=1)).run(
         BatchRunParams(str(job), spec), watching

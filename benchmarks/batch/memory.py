@@ -14,7 +14,7 @@ from typing import Any
 
 from samtune.engine.batch_messages import BatchTask
 
-from .base import PROGRAM, Counting, Options, run_job, spec_of
+from .base import MANY, PROGRAM, Counting, Options, run_job, spec_of
 from .scenes import mosaic
 
 SMALL, LARGE = 4_000, 40_000
@@ -45,5 +45,5 @@ def _peak(raster: Path, folder: Path, task: BatchTask, tiles: int) -> int:
 def child(raster: Path, folder: Path, task: BatchTask, tiles: int) -> None:
     """Do part of a job and print the peak memory in bytes."""
     output = None if task is BatchTask.EMBEDDINGS else folder / f"{raster.stem}.gpkg"
-    run_job(folder, spec_of(raster, task, output, points=4, tiles=2), Counting(tiles))
+    run_job(folder, spec_of(raster, task, output, **MANY, points=4, tiles=2), Counting(tiles))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

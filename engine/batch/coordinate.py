@@ -9,8 +9,6 @@ from pathlib import Path
 
 from ...models import registry
 from ...models.errors import PromptError, RasterError, TuningError
-from ...models.peft.adapter_card import read_card
-from ..adapters import level_of
 from ..batch_messages import BatchState, BatchTask
 from ..messages import RasterInfo
 from ..progress import Progress
@@ -18,7 +16,7 @@ from .claim import Claim
 from .executors import Executor
 from .items import JobHeader, JobRaster, RasterMark, Unit, UnitResult
 from .job_file import JobFile
-from .planning import area_in, plan_of, prompt_units, tile_units
+from .planning import area_in, level_for, plan_of, prompt_units, tile_units
 from .rasters import look_at, place_of, usable_together
 from .spec import refuse_changed
 from .status import Meter
@@ -110,21 +108,13 @@ class Coordinator:
             problem="",
             fingerprint=fingerprint,
             info=info,
-            level=self._level(info),
+            level=level_for(self.header.spec, info, self._size),
         )
         units = list(self._units(planned, info, taken))
         taken.update(number for unit in units for number in unit.features)
         kept = replace(planned, problem="" if units else _BEYOND)
         self._job.plan_raster(self._claim, kept, units)
         return kept
-
-    def _level(self, info: RasterInfo) -> int:
-        options = self.header.spec.options
-        if options.level is not None:
-            return options.level
-        if not self.header.spec.adapter:
-            return 0
-        return level_of(read_card(Path(self.header.spec.adapter)), info) or 0
 
     def _units(self, raster: JobRaster, info: RasterInfo, taken: set[int]) -> Iterator[Unit]:
         header, area = self.header, self._job.area

@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...models.errors import CancelledByUser, PromptError, RasterError, SamTuneError, TuningError
-from ...models.peft.adapter_card import read_card
-from ..adapters import level_of
 from ..batch_messages import BatchEstimate, BatchTask
 from ..messages import RasterInfo
 from ..paths import chosen, default_folders
 from ..progress import Progress
 from .items import Feature, JobRaster, RasterMark, Unit, UnitResult
 from .pipeline import Pipeline
-from .planning import area_in, plan_of, prompt_units, tile_units
+from .planning import area_in, level_for, plan_of, prompt_units, tile_units
 from .rasters import look_at, usable_together
 from .status import in_words
 from .worker import Order, Worker
@@ -26,13 +24,47 @@ MEASURED = 12
 """Tiles that are timed at most; the first one brings the loading of the model with it and does not count."""
 
 TILE_BYTES = {
-    BatchTask.EMBEDDINGS: 530_000,
     BatchTask.MAP: 40_000,
     BatchTask.FIND: 20_000,
     BatchTask.AUTOMATIC: 60_000,
     BatchTask.PROMPTS: 3_000,
 }
-"""Bytes that a tile (an object, of prompts) takes on disk, roughly: job file and outputs; of embeddings the store."""
+"""Bytes that a tile (an object, of prompts) takes on disk, roughly: job file and outputs."""
+
+GIB = 1024**3
+
+
+def disk_bytes(task: BatchTask, tiles: int, size: int) -> int:
+    """Return what a job takes on disk, roughly: job file and outputs; of embeddings the store.
+
+    Args:
+        task: what is done.
+        tiles: in it; of prompts: objects.
+        size: of the model's input, pixels.
+    """
+    # 256 channels of two bytes for every 16 x 16 pixels, and what the file says besides.
+    each = 2 * 256 * (size // 16) ** 2 + 6_000 if task is BatchTask.EMBEDDINGS else TILE_BYTES[task]
+    return tiles * each
+
+
+def beyond_store(task: BatchTask, needed: int, cap: int) -> str:
+    """Say why embeddings cannot all be kept: the store drops the oldest ones to stay within its cap.
+
+    Args:
+        task: what is done; others than embeddings keep nothing there for good.
+        needed: bytes, see :func:`disk_bytes`.
+        cap: of the store, bytes.
+
+    Returns:
+        A sentence for the user; empty where they can.
+    """
+    if task is not BatchTask.EMBEDDINGS or needed <= cap:
+        return ""
+    return (
+        f"The embeddings take about {needed / GIB:.2g} GiB, and the store may hold {cap / GIB:.2g} GiB: the first "
+        f"would be dropped before the last are made. Allow it more (samtune batch --store-gib {-(-needed // GIB)}, or "
+        "in QGIS the options of SamTune), or take a smaller area or a coarser level."
+    )
 
 
 class Estimator:
@@ -60,20 +92,15 @@ class Estimator:
             self._progress.check()
             self._progress.report(0.5 * number / len(rasters), f"Looking at raster {number + 1} of {len(rasters)}")
             try:
-                wanted = self._worker.setup.header.spec.rasters
-                info, _ = look_at(raster.uri, wanted.bands, wanted.stretch)
+                spec = self._worker.setup.header.spec
+                info, _ = look_at(raster.uri, spec.rasters.bands, spec.rasters.stretch)
                 usable_together(info, crs_wkt, first=first)
                 crs_wkt, first = info.crs_wkt if first else crs_wkt, False
-                planned = replace(raster, info=info, mark=RasterMark.PLANNED, level=self._level(info))
+                level = level_for(spec, info, self._worker.input_size)
+                planned = replace(raster, info=info, mark=RasterMark.PLANNED, level=level)
                 self._add(planned, info)
             except (RasterError, TuningError) as error:
                 self.failed.append(f"{Path(raster.uri).name}: {error.user_text}")
-
-    def _level(self, info: RasterInfo) -> int:
-        spec = self._worker.setup.header.spec
-        if spec.options.level is not None or not spec.adapter:
-            return spec.options.level or 0
-        return level_of(read_card(Path(spec.adapter).expanduser()), info) or 0
 
     def _add(self, raster: JobRaster, info: RasterInfo) -> None:
         self.usable += 1
@@ -139,7 +166,8 @@ def estimate(
     found = Estimator(worker, features, progress)
     found.count(rasters)
     spec = worker.setup.header.spec
-    problem = ""
+    disk = disk_bytes(spec.task, found.tiles, worker.input_size)
+    problem = beyond_store(spec.task, disk, worker.setup.machine.store_bytes)
     if not found.tiles:
         problem = f"There is nothing to do. {' '.join(found.failed[:3])}".strip()
     each = -1.0
@@ -150,7 +178,7 @@ def estimate(
             problem = error.user_text
     seconds = each * found.tiles if each > 0 else -1.0
     where = _where(worker)
-    disk, free = found.tiles * TILE_BYTES[spec.task], shutil.disk_usage(where).free
+    free = shutil.disk_usage(where).free
     notes = []
     if disk > free:
         notes.append(f"The disk of {where} may not suffice: {disk / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free.")

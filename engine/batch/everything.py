@@ -48,7 +48,7 @@ class EverythingLook:
         points = self._points[crop.valid[rows, columns]]
         with self._model.using(self._adapter):
             embedding = self._model.encode(crop.image, crop.valid, check, side)
-            masks = everything(self._model, embedding, points, self._options)
+            masks = everything(self._model, embedding, points, self._options, crop.valid)
         whole = (0.0, 0.0, float(size), float(size))
         return [
             Candidate(logits, whole, 0, float(score)) for logits, score in zip(masks.logits, masks.scores, strict=True)

@@ -18,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...models.errors import PromptError
 from ..batch_messages import VectorSource
+from ..class_names import name_of_class
 from ..messages import Prompt
 from .items import Feature, Ground, Prompts
 
@@ -44,8 +45,8 @@ def read_prompts(source: VectorSource, class_field: str, class_name: str) -> Pro
     for index, wkb in enumerate(geometries):
         if wkb is None or shapely.from_wkb(wkb).is_empty:
             continue
-        label = "" if labels[index] is None else str(labels[index])
-        features.append(Feature(index + 1, bytes(wkb), tuple(column[index] for column in columns), label))
+        row = tuple(column[index] for column in columns)
+        features.append(Feature(index + 1, bytes(wkb), row, name_of_class(labels[index])))
     if not features:
         raise PromptError(
             f"{source.path} holds no geometries to segment by. Choose a layer of points, boxes or polygons."

@@ -12,7 +12,7 @@ from .fragments import join_rows, unpacked
 from .items import BatchObject, Fragment, JobRaster
 from .job_file import JobFile
 from .output import Finished
-from .tile_stages import RULES, ObjectContext
+from .tile_stages import PROMPT_KINDS, ObjectContext
 
 _OBJECTS = (
     "SELECT object.wkb, object.label, score, prompt, object.feature, adapter, finished, vals FROM object"
@@ -39,7 +39,7 @@ def finished_objects(job: JobFile, check: Callable[[], None]) -> Iterator[Finish
                 _bytes(wkb), str(label), _number(score), str(prompt), int(_number(feature)), str(adapter)
             )
             yield Finished(raster, item, str(time), tuple(json.loads(str(values))) if values is not None else ())
-        if job.header.spec.task in RULES:
+        if job.header.spec.task in PROMPT_KINDS:
             yield from _across(job, raster, check)
 
 

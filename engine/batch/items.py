@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from ..area_messages import MapClass
 from ..batch_messages import BatchSpec
-from ..messages import RasterInfo
+from ..messages import EngineSettings, RasterInfo
 
 
 class RasterMark(StrEnum):
@@ -233,9 +233,11 @@ class Machine:
         store_dir: folder of the embedding store; empty for this user's.
         device: as in the settings.
         threads: of the model; 0 for all cores but one.
+        store_bytes: size cap of the embedding store on disk.
     """
 
     models_dir: str = ""
     store_dir: str = ""
     device: str = "auto"
     threads: int = 0
+    store_bytes: int = EngineSettings.store_bytes

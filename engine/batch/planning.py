@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ...models.errors import PromptError, RasterError
+from ...models.peft.adapter_card import read_card
+from ..adapters import level_of
 from ..areas.tiles import Tile, TilePlan
-from ..batch_messages import BatchTask
-from ..crops import RasterFrame, clamp_level, crop_at
+from ..batch_messages import BatchSpec, BatchTask
+from ..crops import MIN_LEVEL, RasterFrame, clamp_level, crop_at
 from ..messages import RasterInfo
 from .features import anchor_of, moved
 from .items import Feature, Ground, JobHeader, JobRaster, Unit
@@ -51,6 +55,28 @@ def plan_of(header: JobHeader, area: Ground, raster: JobRaster, size: int, coars
         area=area_in(area, info),
         align=ALIGN.get(task, 1),
     )
+
+
+def level_for(spec: BatchSpec, info: RasterInfo, size: int) -> int:
+    """Return the level at which a raster is done.
+
+    Args:
+        spec: of the job.
+        info: of the raster.
+        size: of the model's input, pixels.
+
+    Raises:
+        TuningError: the adapter cannot be read.
+    """
+    if spec.options.level is not None:
+        return spec.options.level
+    if spec.adapter:
+        return level_of(read_card(Path(spec.adapter).expanduser()), info) or 0
+    if spec.task is BatchTask.AUTOMATIC:
+        # Of a crop that reaches beyond the raster the model sees less than it can.
+        filled = math.floor(math.log2(min(info.width, info.height) / size))
+        return max(MIN_LEVEL, min(0, filled))
+    return 0
 
 
 def area_in(area: Ground, info: RasterInfo) -> BaseGeometry | None:

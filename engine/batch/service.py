@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...models.errors import OutputError, SamTuneError
+from ...models import registry
+from ...models.errors import OutputError, SamTuneError, StoreError
 from ..batch_messages import (
     BatchEstimate,
     BatchResult,
@@ -21,7 +22,7 @@ from ..batch_messages import (
 )
 from ..progress import Progress
 from .coordinate import Coordinator, adapter_place
-from .estimate import estimate
+from .estimate import beyond_store, disk_bytes, estimate
 from .executors import Executor, LocalExecutor
 from .features import read_area, read_prompts
 from .items import JobHeader, Machine, Prompts
@@ -89,7 +90,9 @@ class BatchService:
             writer.check()
             setup = Setup(_here(job.header, path, params.root), job.area, self._machine)
             coordinator = Coordinator(job, claim, setup, progress, params.root)
-            coordinator.run(coordinator.look(), lambda known: self._executor(known, params.scheduler))
+            rasters = coordinator.look()
+            _refuse_overflow(job, self._machine.store_bytes)
+            coordinator.run(rasters, lambda known: self._executor(known, params.scheduler))
             _refuse_nothing(status_of(job))
             writer.write()
             status = status_of(job)
@@ -148,6 +151,15 @@ def _prompts(spec: BatchSpec) -> Prompts:
 def _here(header: JobHeader, job: Path, root: str) -> JobHeader:
     """Return a job's header with its adapter's path as it is here."""
     return replace(header, spec=replace(header.spec, adapter=adapter_place(header.spec.adapter, job, root)))
+
+
+def _refuse_overflow(job: JobFile, cap: int) -> None:
+    """Stop before encoding what the store cannot keep; with a larger cap the job can be resumed."""
+    spec = job.header.spec
+    needed = disk_bytes(spec.task, job.tiles()[0], registry.card(spec.model).input_size)
+    problem = beyond_store(spec.task, needed, cap)
+    if problem:
+        raise StoreError(problem)
 
 
 def _refuse_nothing(status: BatchStatus) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ...models import registry
 from ...models.errors import RasterError
 from ..areas.find import contributed, on_ground, within
 from ..areas.joining import Piece, Rules
@@ -30,10 +31,8 @@ from .planning import area_in, plan_of
 if TYPE_CHECKING:
     from .worker import Worker
 
-RULES = {BatchTask.FIND: Rules(), BatchTask.AUTOMATIC: Rules(overlap=0.7, contained=None)}
-"""Found objects do not overlap; of everything, parts lie in wholes."""
-
 PROMPT_KINDS = {BatchTask.FIND: "find", BatchTask.AUTOMATIC: "automatic"}
+"""Of the tasks that make objects of tiles."""
 
 
 def tile_stages(worker: Worker, raster: JobRaster) -> Stages:
@@ -99,7 +98,10 @@ class ObjectContext:
     @property
     def rules(self) -> Rules:
         """When two pieces are of one object."""
-        return RULES[self.header.spec.task]
+        if self.header.spec.task is BatchTask.FIND:
+            return Rules()
+        # Of everything, parts lie in wholes; two tiles' outlines of one object differ as much as two of one tile may.
+        return Rules(registry.card(self.header.spec.model).automatic.overlap, contained=None)
 
     def plan(self, coarser: int = 0) -> TilePlan:
         """Return the tiles of the raster at its level, or of one above it."""

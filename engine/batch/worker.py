@@ -83,7 +83,8 @@ class Worker:
         """The segmenter, with the embedding store of this machine."""
         if self._given is not None:
             return self._given
-        store = open_store(self.setup.machine.store_dir, default_folders().store)
+        machine = self.setup.machine
+        store = open_store(machine.store_dir, default_folders().store, machine.store_bytes)
         return Segmenter(self.models, store, self.adapters)
 
     def work(self, order: Order) -> Work:

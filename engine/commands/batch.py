@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .. import console, raster_options
+from ..batch.estimate import GIB
 from ..batch.items import Machine
 from ..batch.job_file import SUFFIX
 from ..batch.service import BatchService
@@ -90,8 +91,8 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
     raster_options.add_outline_options(parser)
     for option, words in (
         ("--threshold", "of find: least score of an object"),
-        ("--iou", "of automatic: least predicted IoU of a mask"),
-        ("--stability", "of automatic: least stability of a mask"),
+        ("--iou", "of automatic: least predicted IoU of a mask; 0: what suits the model"),
+        ("--stability", "of automatic: least stability of a mask; 0: likewise"),
     ):
         name = option[2:].replace("-", "_")
         parser.add_argument(option, type=float, default=getattr(_DEFAULTS, name), help=f"{words} (%(default)s)")
@@ -117,6 +118,10 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="work on this Dask cluster")
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the model (default: all cores but one)")
+    cap = Machine().store_bytes / GIB
+    parser.add_argument(
+        "--store-gib", type=float, default=cap, metavar="GIB", help="size cap of the embedding store (%(default)g)"
+    )
     parser.add_argument("--json", action="store_true", help="tell the result as JSON")
     console.add_folder_options(parser)
 
@@ -135,7 +140,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.action == "status":
         return _status(args)
-    service = BatchService(Machine(args.models_dir, args.store_dir, args.device, args.threads))
+    cap = round(max(0.0, args.store_gib) * GIB)
+    service = BatchService(Machine(args.models_dir, args.store_dir, args.device, args.threads, cap))
     progress = console.TaskProgress()
     try:
         with progress.interruptible():

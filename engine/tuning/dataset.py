@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ...models.peft.contract import TuningError
 from ..crops import Crop, RasterFrame, crop_at
+from ..progress import Check, never_stops
 from .objects import GroundObject, on_raster, to_pixels
 from .reading import GroundReader
 from .settings import TuneSettings
@@ -95,13 +96,14 @@ class Dataset:
         return int(np.median(levels))
 
 
-def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dataset:
+def load_dataset(settings: TuneSettings, reader: GroundReader, size: int, check: Check = never_stops) -> Dataset:
     """Read the labels of a run.
 
     Args:
         settings: the run.
         reader: its rasters.
         size: side of the model's input, pixels.
+        check: called for every feature; may raise to stop.
 
     Raises:
         TuningError: the labels cannot be read, or none of them lies on a raster.
@@ -113,15 +115,16 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int) -> Dat
     extents: list[BaseGeometry] = []
     left_out: list[tuple[BaseGeometry, ...]] = []
     for raster, (frame, wkt) in enumerate(zip(frames, crs, strict=True)):
-        found = read_shapes(settings.labels, wkt)
+        found = read_shapes(settings.labels, wkt, check)
         notes.extend(note for note in found.notes if note not in notes)
         rest: list[BaseGeometry] = []
         for item in found.items:
+            check()
             usable, useless = _pieces(to_pixels(item.geometry, frame), frame, settings.least)
             objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in usable)
             rest.extend(useless)
         left_out.append(tuple(rest))
-        extents.extend(_extent(settings, frame, wkt))
+        extents.extend(_extent(settings, frame, wkt, check))
     if not objects:
         raise TuningError(
             "None of the labelled polygons lies on the raster, or all are smaller than "
@@ -157,13 +160,13 @@ def _pieces(whole: BaseGeometry, frame: RasterFrame, least: int) -> tuple[list[B
     return [piece for piece in pieces if piece.area >= enough], [piece for piece in pieces if piece.area < enough]
 
 
-def _extent(settings: TuneSettings, frame: RasterFrame, wkt: str) -> Sequence[BaseGeometry]:
+def _extent(settings: TuneSettings, frame: RasterFrame, wkt: str, check: Check) -> Sequence[BaseGeometry]:
     if settings.extent is None:
         return ()
-    return (to_pixels(read_extent(settings.extent, wkt), frame),)
+    return (to_pixels(read_extent(settings.extent, wkt, check), frame),)
 
 
-def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int]) -> list[Crop]:
+def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int], check: Check) -> list[Crop]:
     """Return the crops of a level that together show all known ground of a raster, each at most once.
 
     Args:
@@ -171,6 +174,7 @@ def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int]
         raster: which.
         level: of the crops.
         members: the objects whose surroundings are known where there is no extent.
+        check: called for every crop; may raise to stop.
     """
     frame, size = dataset.frames[raster], dataset.size
     areas = [dataset.extents[raster]] if dataset.extents else [dataset.objects[i].zone for i in members]
@@ -182,6 +186,7 @@ def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int]
         step = max(size * 2.0**level / 2, 1.0)
         for row in np.arange(max(top, 0.0), min(bottom, frame.height), step):
             for column in np.arange(max(left, 0.0), min(right, frame.width), step):
+                check()
                 crop = crop_at(frame, size, level, (float(column), float(row)))
                 window = shapely.box(crop.col, crop.row, crop.col + crop.side, crop.row + crop.side)
                 if area.intersects(window):

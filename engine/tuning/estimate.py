@@ -161,7 +161,7 @@ def _encoding_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -
 def _unit_time(ready: Prepared, base: Encoding, check: Callable[[], None]) -> float:
     examiner = ready.examiner
     if _parts(ready):
-        examiner = without(ready, folds(ready.dataset, ready.settings.seed)[0]).examiner
+        examiner = without(ready, folds(ready.dataset, ready.settings.seed)[0], check).examiner
     if examiner is None:
         return 0.0
     examiner.examine(base, check, 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ..progress import Check, never_stops
 from ..tune_messages import FigureRow
 from .exam import Exam, Rows, draws, interval
 from .exam_prompts import PromptExam, level_of
@@ -30,13 +31,14 @@ TITLES: Mapping[str, str] = {
 _LOWER = ("clicks", "missed", "false")
 
 
-def figure_rows(before: Exam, after: Exam, seed: int) -> tuple[FigureRow, ...]:
+def figure_rows(before: Exam, after: Exam, seed: int, check: Check = never_stops) -> tuple[FigureRow, ...]:
     """Compare two measurements of the same units, figure by figure.
 
     Args:
         before: of the base, or of the first of two adapters.
         after: of the other.
         seed: of the bootstrap, which draws the same units for both.
+        check: called for every class; may raise to stop.
 
     Returns:
         The main figure first, then the others, then those of classes.
@@ -44,6 +46,7 @@ def figure_rows(before: Exam, after: Exam, seed: int) -> tuple[FigureRow, ...]:
     everyone = np.arange(after.units)
     rows = list(_rows(before, after, everyone, seed))
     for name, members in after.groups.items():
+        check()
         rows.extend(_rows(before, after, members, seed, name))
     return tuple(sorted(rows, key=lambda row: row.group != ""))
 

@@ -19,7 +19,7 @@ import torch
 
 from ...models.errors import OutputError
 from ...models.peft.adapter import Adapter
-from ..progress import Progress
+from ..progress import Check, Progress
 from .encoding import Encoding
 from .exam import Exam, Examiner
 from .loop import Trainer
@@ -80,7 +80,7 @@ def hold_each_out(ready: Prepared, learn: Learn, progress: Progress, go_on: Call
     for number, sides in enumerate(parts, start=1):
         if looks and not go_on():
             break
-        ground = without(ready, sides)
+        ground = without(ready, sides, progress.check)
         if ground.examiner is None:
             continue
         folder = ready.settings.work_folder / f"part-{number}"
@@ -101,17 +101,18 @@ def part_settings(settings: TuneSettings) -> TuneSettings:
     return replace(settings, schedule=schedule)
 
 
-def without(ready: Prepared, sides: Split) -> Prepared:
+def without(ready: Prepared, sides: Split, check: Check) -> Prepared:
     """Return the run as it is when one part of the ground is held out, with an adapter of its own.
 
     Args:
         ready: the run.
         sides: one of :func:`.split.folds`.
+        check: called for every object and crop; may raise to stop.
     """
     settings = part_settings(ready.settings)
     torch.manual_seed(settings.seed)
     adapter = Adapter(ready.model.network, ready.adapter.configs)
-    return assembled(settings, ready.model, ready.dataset, sides, adapter, ready.cache, ready.reader)
+    return assembled(settings, ready.model, ready.dataset, sides, adapter, ready.cache, ready.reader, check)
 
 
 def _claim(folder: Path, key: str) -> None:

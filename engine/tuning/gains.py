@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..evaluate.clicks import Mask
+from ..progress import Check
 from ..tune_messages import Picture, PictureKind
 from .exam import Exam
 from .objects import burn
@@ -29,9 +29,7 @@ _LEAST_SIDE = 48
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 
-def largest(
-    before: Exam, after: Exam, samples: Samples, check: Callable[[], None], most: int = MOST
-) -> tuple[Picture, ...]:
+def largest(before: Exam, after: Exam, samples: Samples, check: Check, most: int = MOST) -> tuple[Picture, ...]:
     """Draw the units that gained and lost most.
 
     Args:
@@ -51,16 +49,16 @@ def largest(
     for kind, units in ((PictureKind.GAIN, gains), (PictureKind.LOSS, losses)):
         for unit in units:
             check()
-            found.append(_drawn(kind, unit, before, after, samples))
+            found.append(_drawn(kind, unit, before, after, samples, check))
     return tuple(found)
 
 
-def _drawn(kind: PictureKind, unit: int, before: Exam, after: Exam, samples: Samples) -> Picture:
+def _drawn(kind: PictureKind, unit: int, before: Exam, after: Exam, samples: Samples, check: Check) -> Picture:
     if before.seen is None or after.seen is None:
         raise ValueError("nothing to draw was kept")
     raster, crop = after.seen.crop(unit)
     item = samples.dataset.objects[int(after.seen.numbers[unit])]
-    image = samples.inputs(CropSample(raster, crop, (), ()), _never).image
+    image = samples.inputs(CropSample(raster, crop, (), ()), check).image
     outlines = [Outlined(burn([item.geometry], crop), LABEL)]
     for answer, colour in ((before.seen.answers[unit], BEFORE), (after.seen.answers[unit], AFTER)):
         if answer.max(initial=0) <= 1:
@@ -96,7 +94,3 @@ def _grown(array: NDArray[_Kind]) -> NDArray[_Kind]:
 def _whole(cells: NDArray[np.bool_]) -> Mask:
     """Return cells of a crop in its pixels."""
     return np.asarray(cells.repeat(4, axis=0).repeat(4, axis=1), np.bool_)
-
-
-def _never() -> None:
-    """Nobody stops the reading of one crop."""

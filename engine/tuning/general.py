@@ -8,7 +8,7 @@ that it is sure of.
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ..evaluate.clicks import Mask, iou
 from ..evaluate.labels import Labelled
 from ..evaluate.protocol import Plan, measure
 from ..messages import RasterSpec
+from ..progress import Check
 from ..prompting import PromptList
 from ..raster_source import RasterSource
 from ..tune_messages import FigureRow
@@ -42,8 +43,6 @@ _SURE = 0.8
 """Predicted IoU of a sure answer; a third of the answers is taken in any case: some models are never so sure."""
 _LOST = 0.05
 """A loss of IoU that is worth telling."""
-
-Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,10 @@ def generality(ready: Prepared, check: Check) -> Generality:
             continue
         source = RasterSource(RasterSpec(str(path), bands))
         try:
-            both = _Both(ready.model, adapter, source)
-            agreed += both.agreement(check)
+            both = _Both(ready.model, adapter, source, check)
+            agreed += both.agreement()
             if name == _LABELLED:
-                pairs += both.labelled(path, _OBJECTS if quick else _FEW, check)
+                pairs += both.labelled(path, _OBJECTS if quick else _FEW)
         finally:
             source.close()
     return _told(np.array(pairs).reshape(-1, 2), np.array(agreed), settings.seed)
@@ -95,20 +94,22 @@ def generality(ready: Prepared, check: Check) -> Generality:
 class _Both:
     """The base and the adapter on one raster."""
 
-    def __init__(self, model: PromptableModel, adapter: Adapter, source: RasterSource) -> None:
-        self._base = ModelAnswerer(model, source)
-        self._tuned = ModelAnswerer(model, source, adapter, embeddings=None if adapter.tunes_encoder else self._base)
+    def __init__(self, model: PromptableModel, adapter: Adapter, source: RasterSource, check: Check) -> None:
+        self._check = check
+        self._base = ModelAnswerer(model, source, check=check)
+        shared = None if adapter.tunes_encoder else self._base
+        self._tuned = ModelAnswerer(model, source, adapter, embeddings=shared, check=check)
 
-    def labelled(self, raster: Path, most: int, check: Check) -> Iterator[tuple[float, float]]:
+    def labelled(self, raster: Path, most: int) -> Iterator[tuple[float, float]]:
         """Yield the mean IoU of a click and a box of base and adapter for the largest drawn objects."""
         plan = Plan(clicks=1, count_clicks=False, jitter=False)
         targets = sorted(Labelled(raster, _SAMPLES / _LABELS, _FIELD).targets(), key=lambda target: -target.mask.sum())
         for target in targets[:most]:
-            found = [measure(one, target.mask, plan, check=check) for one in (self._base, self._tuned)]
+            found = [measure(one, target.mask, plan, check=self._check) for one in (self._base, self._tuned)]
             first, last = ((outcome.after(1) + (outcome.box or 0.0)) / 2 for outcome in found)
             yield first, last
 
-    def agreement(self, check: Check) -> list[float]:
+    def agreement(self) -> list[float]:
         """Return the IoU of the two answers to clicks on a grid, for those that the base is sure of."""
         frame = self._base.frame
         crop = crop_at(frame, self._base.size, 0, (frame.width / 2, frame.height / 2))
@@ -116,7 +117,7 @@ class _Both:
         answers: list[tuple[float, PromptList, Mask]] = []
         for row in range(_GRID):
             for column in range(_GRID):
-                check()
+                self._check()
                 place = (column + 0.5) * wide / _GRID / crop.scale, (row + 0.5) * high / _GRID / crop.scale, True
                 prompts = PromptList((place,))
                 mask, score = self._base.answer(crop, prompts)
@@ -126,7 +127,7 @@ class _Both:
         sure = sum(score >= _SURE for score, _, _ in answers)
         found = []
         for _, prompts, mask in answers[: max(sure, len(answers) // 3)]:
-            check()
+            self._check()
             found.append(iou(self._tuned.answer(crop, prompts)[0], mask))
         return found
 

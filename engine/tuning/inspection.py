@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
 from shapely import STRtree
 
 from ..crops import clamp_level
-from ..progress import Progress
+from ..progress import Check, Progress
 from ..tune_messages import ClassCount, Inspection, Parting, Picture, PictureKind, SizeBin
 from .dataset import Dataset, load_dataset
 from .exam import spread
@@ -41,17 +41,17 @@ def inspect(settings: TuneSettings, size: int, pictures: int, side: int, progres
     progress.report(-1.0, "Reading the labels")
     reader = GroundReader(settings)
     try:
-        dataset = load_dataset(settings, reader, size)
+        dataset = load_dataset(settings, reader, size, progress.check)
         progress.check()
-        parted = split(dataset, settings.hold_out, settings.seed)
+        parted = split(dataset, settings.hold_out, settings.seed, progress.check)
         maps = settings.task is not Task.PROMPTABLE
-        train = Samples(dataset, parted, reader, held_out=False, maps=maps)
+        train = Samples(dataset, parted, reader, held_out=False, maps=maps, check=progress.check)
         train.refuse_nothing(progress.check)
         progress.report(-1.0, "Drawing what training will see")
         drawn = _pictures(train, pictures, side, progress.check)
     finally:
         reader.close()
-    return _told(dataset, parted, train, drawn, _levels(dataset, maps=maps))
+    return _told(dataset, parted, train, drawn, _levels(dataset, maps=maps), progress.check)
 
 
 def usable(settings: TuneSettings, size: int, progress: Progress) -> int:
@@ -70,7 +70,7 @@ def usable(settings: TuneSettings, size: int, progress: Progress) -> int:
     reader = GroundReader(settings)
     try:
         progress.check()
-        return len(load_dataset(settings, reader, size).objects)
+        return len(load_dataset(settings, reader, size, progress.check).objects)
     finally:
         reader.close()
 
@@ -83,12 +83,13 @@ def _levels(dataset: Dataset, *, maps: bool) -> list[int]:
 
 
 def _told(
-    dataset: Dataset, parted: Split, train: Samples, drawn: tuple[Picture, ...], levels: Sequence[int]
+    dataset: Dataset, parted: Split, train: Samples, drawn: tuple[Picture, ...], levels: Sequence[int], check: Check
 ) -> Inspection:
     level = Counter(levels).most_common(1)[0][0]
     small, fitting = _too_small(dataset, level, levels)
+    check()
     counts = _classes(dataset, parted)
-    overlapping = _overlapping(dataset)
+    overlapping = _overlapping(dataset, check)
     blocks = len(parted.blocks)
     held = {Parting.BLOCKS: sum(block.held_out for block in parted.blocks), Parting.EACH_BLOCK: blocks}
     everything_small = not any(item.targets for item in train.items)
@@ -140,7 +141,7 @@ def _histogram(extents: Sequence[float]) -> tuple[SizeBin, ...]:
     )
 
 
-def _overlapping(dataset: Dataset) -> tuple[int, ...]:
+def _overlapping(dataset: Dataset, check: Check) -> tuple[int, ...]:
     """Return the numbers of features that share more than half of the smaller one's area with another."""
     found: set[int] = set()
     for raster in range(len(dataset.frames)):
@@ -150,6 +151,7 @@ def _overlapping(dataset: Dataset) -> tuple[int, ...]:
         for one, other in pairs:
             if one >= other:
                 continue
+            check()
             common = shapely.intersection(shapes[one], shapes[other]).area
             if common > _OVERLAP * min(shapes[one].area, shapes[other].area):
                 found |= {here[one].row, here[other].row}
@@ -168,7 +170,7 @@ def _too_small(dataset: Dataset, level: int, levels: Sequence[int]) -> tuple[int
     return small, fitting
 
 
-def _pictures(train: Samples, most: int, side: int, check: Callable[[], None]) -> tuple[Picture, ...]:
+def _pictures(train: Samples, most: int, side: int, check: Check) -> tuple[Picture, ...]:
     if most <= 0:
         return ()
     found = []
@@ -178,7 +180,7 @@ def _pictures(train: Samples, most: int, side: int, check: Callable[[], None]) -
     return tuple(found)
 
 
-def crop_picture(samples: Samples, item: CropSample, side: int, check: Callable[[], None]) -> Picture:
+def crop_picture(samples: Samples, item: CropSample, side: int, check: Check) -> Picture:
     """Draw a crop as training sees it: objects outlined, dimmed where nobody said what is there.
 
     Args:
@@ -192,4 +194,4 @@ def crop_picture(samples: Samples, item: CropSample, side: int, check: Callable[
     names = Counter(samples.dataset.classes[int(place)] for place in labels.labels)
     title = ", ".join(f"{count} {name}" if count > 1 else name for name, count in names.items())
     image = samples.inputs(item, check).image
-    return Picture(PictureKind.CROP, title, picture_of(image, outlines, ~labels.known, side))
+    return Picture(PictureKind.CROP, title, picture_of(image, outlines, ~labels.known, side, check))

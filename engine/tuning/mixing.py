@@ -59,7 +59,8 @@ def fit(
     network = encoding.model.network
     adapter.detach()
     try:
-        fit_mask_mix(network, part, found, bumps=encoding.model.card.click_bumps, steps=steps, rate=rate, each=each)
+        bumps = encoding.model.card.click_bumps
+        fit_mask_mix(network, part, found, bumps=bumps, steps=steps, rate=rate, each=each, check=check)
     except BaseException:
         with torch.no_grad():
             part.shift.copy_(begun)
@@ -85,6 +86,7 @@ def examples(
         labels = samples.labels(item, check)
         points, targets = [], []
         for number in members:
+            check()
             inside = labels.masks[item.targets.index(number)] & labels.known
             if not inside.any():
                 continue

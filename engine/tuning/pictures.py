@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..png import encode_png, thumbnail
+from ..progress import Check, never_stops
 from .objects import Mask
 
 SIDE = 224
@@ -52,7 +53,11 @@ def hexadecimal(colour: Colour) -> str:
 
 
 def picture_of(
-    image: NDArray[np.uint8], outlines: Sequence[Outlined] = (), dim: Mask | None = None, side: int = SIDE
+    image: NDArray[np.uint8],
+    outlines: Sequence[Outlined] = (),
+    dim: Mask | None = None,
+    side: int = SIDE,
+    check: Check = never_stops,
 ) -> str:
     """Draw a picture.
 
@@ -61,6 +66,7 @@ def picture_of(
         outlines: drawn in this order, later ones on top.
         dim: (S, S) bool, places that are shown darker; None for none.
         side: of the picture, pixels, where the image is larger.
+        check: called for every outline; may raise to stop.
 
     Returns:
         Base64 PNG.
@@ -70,6 +76,7 @@ def picture_of(
     if dim is not None:
         colours[_shrunk(dim, len(small))] *= _DIMMED
     for item in outlines:
+        check()
         mask = _shrunk(item.mask, len(small))
         if item.filled:
             colours[mask] = (1 - _HALO) * colours[mask] + _HALO * np.array(item.colour, np.float32)

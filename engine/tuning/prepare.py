@@ -24,7 +24,7 @@ from ...models.peft.contract import MethodConfig, Scope, TuningError
 from ...models.promptable import PromptableModel
 from .. import raster_facts as facts
 from ..model_service import ModelService
-from ..progress import Progress
+from ..progress import Check, Progress, never_stops
 from .dataset import Dataset, load_dataset
 from .embedding_cache import EmbeddingCache
 from .exam import Examiner
@@ -112,17 +112,19 @@ def prepared(
     settings, idle = used(settings)
     progress.report(-1.0, "Reading the labels")
     loaded = models.get(settings.model, progress)
+    progress.check()
     reader = GroundReader(settings)
     with EmbeddingCache(folder=settings.work_folder) as cache:
         adapter: Adapter | None = None
         try:
-            dataset = load_dataset(settings, reader, loaded.card.input_size)
-            sides = (parted or _by_blocks(settings))(dataset)
+            dataset = load_dataset(settings, reader, loaded.card.input_size, progress.check)
+            sides = (parted or _by_blocks(settings, progress.check))(dataset)
             model = own_copy(loaded)
             configs = completed(settings, dataset, reader.channels)
+            progress.check()
             torch.manual_seed(settings.seed)
             adapter = Adapter(model.network, configs)
-            ready = assembled(settings, model, dataset, sides, adapter, cache, reader)
+            ready = assembled(settings, model, dataset, sides, adapter, cache, reader, progress.check)
             ready.train.refuse_nothing(progress.check)
             ready.notes.extend(idle)
             yield ready
@@ -132,8 +134,8 @@ def prepared(
             reader.close()
 
 
-def _by_blocks(settings: TuneSettings) -> Callable[[Dataset], Split]:
-    return lambda dataset: split(dataset, settings.hold_out, settings.seed)
+def _by_blocks(settings: TuneSettings, check: Check) -> Callable[[Dataset], Split]:
+    return lambda dataset: split(dataset, settings.hold_out, settings.seed, check)
 
 
 def assembled(
@@ -144,6 +146,7 @@ def assembled(
     adapter: Adapter,
     cache: EmbeddingCache,
     reader: GroundReader,
+    check: Check = never_stops,
 ) -> Prepared:
     """Put a run together from what was read.
 
@@ -155,15 +158,18 @@ def assembled(
         adapter: not attached yet.
         cache: of embeddings.
         reader: the open rasters.
+        check: called for every object and crop; may raise to stop.
 
     Raises:
         TuningError: nothing is large enough to learn from.
     """
     maps = settings.task is not Task.PROMPTABLE
-    train = Samples(dataset, sides, reader, held_out=False, maps=maps)
+    train = Samples(dataset, sides, reader, held_out=False, maps=maps, check=check)
     if not any(item.targets or maps for item in train.items):
         raise TuningError("No object is large enough to learn from. Choose a finer level, or draw larger objects.")
-    held = Samples(dataset, sides, reader, held_out=True, maps=maps) if sides.held_out else None
+    held = None
+    if sides.held_out:
+        held = Samples(dataset, sides, reader, held_out=True, maps=maps, check=check)
     objective = _objective(settings, model, dataset, train)
     examiner = None if held is None else _examiner(settings, model, held, sides)
     notes = [*dataset.notes, *sides.notes]

@@ -67,7 +67,7 @@ class Preview:
         drawn += [Outlined(mask, _LABEL) for mask in labels.masks]
         image = self._samples.inputs(item, check).image
         title = "Of what was learnt from" if self._learnt else "Of what was held out"
-        return Picture(PictureKind.PREDICTION, title, picture_of(image, drawn, ~labels.known))
+        return Picture(PictureKind.PREDICTION, title, picture_of(image, drawn, ~labels.known, check=check))
 
     def _clicked(
         self, item: CropSample, labels: CropLabels, encoding: Encoding, check: Callable[[], None]

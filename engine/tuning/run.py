@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -73,12 +74,15 @@ def tune(
     together = group or joined()
     if not settings.output.parent.is_dir():
         raise OutputError(f"There is no folder {settings.output.parent}. Make it, or choose another output.")
-    with prepared(settings, models, progress, parted) as ready:
-        if resume:
-            _refuse_another(ready)
-        if together.first:
-            write_start(settings.work_folder, settings, ready.dataset, ready.parted)
-        return _Run(ready, together, added, progress, observer).done()
+    try:
+        with prepared(settings, models, progress, parted) as ready:
+            if resume:
+                _refuse_another(ready)
+            if together.first:
+                write_start(settings.work_folder, settings, ready.dataset, ready.parted)
+            return _Run(ready, together, added, progress, observer).done()
+    finally:
+        gc.collect()  # trainers, samples and encodings refer to each other, and hold hundreds of megabytes
 
 
 class _Run:
@@ -175,11 +179,15 @@ def _concluded(
     pictures: tuple[Picture, ...] = ()
     if before is not None and after is not None:
         judged = judge(before, after, settings.seed)
-        figures = figure_rows(before, after, settings.seed)
+        progress.check()
+        figures = figure_rows(before, after, settings.seed, progress.check)
         pictures = largest(before, after, ready.held_out or ready.train, progress.check)
     progress.report(-1.0, "Checking on other imagery")
     checked = generality(ready, progress.check) if trainer.group.first else Generality()
-    scores = [None if exam is None else exam.score(settings.seed) for exam in (before, after)]
+    scores = []
+    for exam in (before, after):
+        progress.check()
+        scores.append(None if exam is None else exam.score(settings.seed))
     notes = (*ready.notes, *trainer.notes)
     outcome = Outcome(trainer.state.step, trainer.state.seconds, scores[0], scores[1], judged.verdict, notes)
     card = card_of(ready, outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from ...models.heads.contract import IGNORE
 from ...models.peft.contract import TuningError
 from ..crops import Crop
+from ..progress import Check, never_stops
 from .dataset import LEAST_SHARE, Dataset, grid_crops
 from .keep import Keep
 from .objects import Mask, burn
@@ -84,7 +85,16 @@ class Samples:
         items: the crops.
     """
 
-    def __init__(self, dataset: Dataset, parted: Split, reader: GroundReader, *, held_out: bool, maps: bool) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        parted: Split,
+        reader: GroundReader,
+        *,
+        held_out: bool,
+        maps: bool,
+        check: Check = never_stops,
+    ) -> None:
         """Lay crops around the objects.
 
         Args:
@@ -93,6 +103,7 @@ class Samples:
             reader: the rasters.
             held_out: take the side that is measured on.
             maps: crops of one level that show all known ground (class maps, instances), rather than each object's own.
+            check: called for every object and crop; may raise to stop.
         """
         self.dataset, self._reader = dataset, reader
         self._members = parted.held_out if held_out else parted.train
@@ -102,20 +113,20 @@ class Samples:
         # Whatever they are, they are none of the prompted objects; but they may be of the classes that a map shows.
         self._left_out = [STRtree(shapes) for shapes in dataset.left_out] if maps else []
         self._allowed = [self._ground(raster, parted, held_out=held_out) for raster in range(len(dataset.frames))]
-        self.items = self._maps() if maps else self._own()
+        self.items = self._maps(check) if maps else self._own(check)
         self._labels: Keep[CropLabels] = Keep(_label_bytes, _KEPT_BYTES)
         self._inputs: Keep[CropInputs] = Keep(_input_bytes, _KEPT_BYTES)
 
-    def inputs(self, item: CropSample, check: Callable[[], None]) -> CropInputs:
+    def inputs(self, item: CropSample, check: Check) -> CropInputs:
         """Return what a crop looks like."""
         key = (item.raster, item.crop)
         return self._inputs.get(key, lambda: self._reader.read(item.raster, item.crop, check))
 
-    def labels(self, item: CropSample, check: Callable[[], None]) -> CropLabels:
+    def labels(self, item: CropSample, check: Check) -> CropLabels:
         """Return what is known of a crop."""
-        return self._labels.get(item, lambda: self._painted(item, self.inputs(item, check).valid))
+        return self._labels.get(item, lambda: self._painted(item, self.inputs(item, check).valid, check))
 
-    def refuse_nothing(self, check: Callable[[], None]) -> None:
+    def refuse_nothing(self, check: Check) -> None:
         """Refuse crops in which nothing can be seen.
 
         Raises:
@@ -136,23 +147,25 @@ class Samples:
         if not self.items:
             return 0
         item = self.items[0]
-        each = _label_bytes(self.labels(item, _never)), _input_bytes(self.inputs(item, _never))
+        each = _label_bytes(self.labels(item, never_stops)), _input_bytes(self.inputs(item, never_stops))
         return sum(min(size * len(self.items), _KEPT_BYTES) for size in each)
 
-    def _own(self) -> tuple[CropSample, ...]:
+    def _own(self, check: Check) -> tuple[CropSample, ...]:
         crops = dict.fromkeys(self.dataset.place(number) for number in self._members)
-        return tuple(item for raster, crop in crops if (item := self._sample(raster, crop)).targets)
+        found = (self._sample(raster, crop, check) for raster, crop in crops)
+        return tuple(item for item in found if item.targets)
 
-    def _maps(self) -> tuple[CropSample, ...]:
+    def _maps(self, check: Check) -> tuple[CropSample, ...]:
         level = self.dataset.common_level()
         found: list[CropSample] = []
         for raster in range(len(self.dataset.frames)):
             here = [number for number in self._members if self.dataset.objects[number].raster == raster]
-            crops = grid_crops(self.dataset, raster, level, here)
-            found.extend(self._sample(raster, crop) for crop in crops)
+            crops = grid_crops(self.dataset, raster, level, here, check)
+            found.extend(self._sample(raster, crop, check) for crop in crops)
         return tuple(item for item in found if item.shown)
 
-    def _sample(self, raster: int, crop: Crop) -> CropSample:
+    def _sample(self, raster: int, crop: Crop, check: Check) -> CropSample:
+        check()
         shown = self._trees[raster].within(_window(crop))
         area = crop.scale**2
         targets = []
@@ -176,10 +189,13 @@ class Samples:
             return known
         return shapely.intersection(known, forbidden) if held_out else shapely.difference(known, forbidden)
 
-    def _painted(self, item: CropSample, valid: Mask) -> CropLabels:
+    def _painted(self, item: CropSample, valid: Mask, check: Check) -> CropLabels:
         objects = self.dataset.objects
         crop = item.crop
-        masks = [burn([objects[number].geometry], crop) for number in item.targets]
+        masks = []
+        for number in item.targets:
+            check()
+            masks.append(burn([objects[number].geometry], crop))
         own = burn([objects[number].geometry for number in item.shown], crop)
         foreign = [objects[number].geometry for number in self._foreign[item.raster].within(_window(crop))]
         foreign.extend(self._without_say(item.raster, crop))
@@ -224,10 +240,6 @@ def _burnt_classes(numbered: Sequence[tuple[BaseGeometry, int]], crop: Crop) -> 
         return np.zeros((crop.size, crop.size), np.int16)
     grid = Affine(crop.scale, 0.0, crop.col, 0.0, crop.scale, crop.row)
     return np.asarray(rasterize(numbered, (crop.size, crop.size), transform=grid, dtype="int16"), np.int16)
-
-
-def _never() -> None:
-    """Nobody stops the reading of one crop."""
 
 
 def _label_bytes(labels: CropLabels) -> int:

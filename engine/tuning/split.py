@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from ..progress import Check, never_stops
 from ..tune_messages import Parting
 from .dataset import Dataset
 
@@ -85,13 +86,16 @@ def parting_of(dataset: Dataset, share: float) -> Parting:
         dataset: the ground.
         share: of the objects to hold out; 0 for none.
     """
-    features = _features(dataset)
-    if share <= 0 or features < FEWEST or len(_blocks(dataset)[0]) < 2:
+    return _parting(_features(dataset), len(_blocks(dataset, never_stops)[0]), share)
+
+
+def _parting(features: int, blocks: int, share: float) -> Parting:
+    if share <= 0 or features < FEWEST or blocks < 2:
         return Parting.NONE
     return Parting.EACH_BLOCK if round(share * features) < LEAST_HELD else Parting.BLOCKS
 
 
-def split(dataset: Dataset, share: float, seed: int) -> Split:
+def split(dataset: Dataset, share: float, seed: int, check: Check = never_stops) -> Split:
     """Hold out blocks of ground with about a share of the objects; with few objects none, see :func:`folds`.
 
     Blocks are as large as a crop if that leaves five with objects in them, else smaller. One polygon on several rasters
@@ -101,11 +105,12 @@ def split(dataset: Dataset, share: float, seed: int) -> Split:
         dataset: the ground.
         share: of the objects to hold out; 0 for none.
         seed: of the draw.
+        check: called for every object; may raise to stop.
     """
     everyone = tuple(range(len(dataset.objects)))
-    blocks, small = _blocks(dataset)
+    blocks, small = _blocks(dataset, check)
     close = ("The objects lie close together: those held out may show in pictures of the others.",) if small else ()
-    parting = parting_of(dataset, share)
+    parting = _parting(_features(dataset), len(blocks), share)
     if parting is Parting.NONE:
         return Split(everyone, (), blocks, (_unmeasured(dataset, share),), parting)
     if parting is Parting.EACH_BLOCK:
@@ -125,7 +130,7 @@ def folds(dataset: Dataset, seed: int) -> tuple[Split, ...]:
         dataset: the ground.
         seed: of the order among blocks with as many objects.
     """
-    blocks, _ = _blocks(dataset)
+    blocks, _ = _blocks(dataset, never_stops)
     mixed = np.random.default_rng(seed).permutation(len(blocks)).tolist()
     groups: list[set[int]] = [set() for _ in range(min(MOST_FOLDS, len(blocks)))]
     sizes = [0] * len(groups)
@@ -159,11 +164,12 @@ def _parted(dataset: Dataset, blocks: Sequence[Block], chosen: set[int]) -> Spli
     return Split(train, tuple(sorted(held)), marked)
 
 
-def _blocks(dataset: Dataset) -> tuple[tuple[Block, ...], bool]:
+def _blocks(dataset: Dataset, check: Check) -> tuple[tuple[Block, ...], bool]:
     """Return the occupied blocks, and whether they are smaller than crops."""
     anchors = dataset.anchors()
     sides = []
     for number in range(len(dataset.objects)):
+        check()
         raster, crop = dataset.place(number)
         sides.append(crop.side * dataset.frames[raster].pixel_size)
     whole = float(np.median(sides))

@@ -16,6 +16,8 @@ from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from ...models.peft.contract import TuningError
+from ..class_names import name_of_class
+from ..progress import Check, never_stops
 from .settings import Labels
 
 _MOST_NAMED = 5
@@ -58,12 +60,13 @@ class Shapes:
     dropped: tuple[int, ...] = ()
 
 
-def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
+def read_shapes(labels: Labels, crs_wkt: str, check: Check = never_stops) -> Shapes:
     """Read labelled polygons.
 
     Args:
         labels: where they are.
         crs_wkt: CRS to bring them into, WKT; empty where the raster has none, then they stay as they are.
+        check: called for every feature; may raise to stop.
 
     Raises:
         TuningError: the file, the layer or the field does not exist, or there is no usable polygon.
@@ -73,6 +76,7 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
     dropped: list[int] = []
     items: list[Shape] = []
     for row, (name, raw) in enumerate(zip(names, geometries, strict=True), start=1):
+        check()
         shape = shapely.from_wkb(raw) if raw is not None else None
         if shape is not None and not shape.is_valid:
             shape = shapely.make_valid(shape)
@@ -94,17 +98,18 @@ def read_shapes(labels: Labels, crs_wkt: str) -> Shapes:
     return Shapes(tuple(items), classes, tuple(notes), tuple(repaired), tuple(dropped))
 
 
-def read_extent(path: Path, crs_wkt: str) -> BaseGeometry:
+def read_extent(path: Path, crs_wkt: str, check: Check = never_stops) -> BaseGeometry:
     """Read the polygons within which everything is labelled, as one geometry in a CRS.
 
     Args:
         path: vector file.
         crs_wkt: WKT; empty where the raster has none.
+        check: called for every feature; may raise to stop.
 
     Raises:
         TuningError: the file holds no polygon.
     """
-    found = read_shapes(Labels(path), crs_wkt)
+    found = read_shapes(Labels(path), crs_wkt, check)
     return shapely.union_all([item.geometry for item in found.items])
 
 
@@ -129,15 +134,8 @@ def _read(labels: Labels) -> tuple[str, list[str], NDArray[np.object_]]:
     if geometries is None:
         raise TuningError(f"{labels.path.name} holds no geometries. Choose a polygon layer.")
     alike = labels.class_name or str(info.get("layer_name") or labels.path.stem)
-    names = [_name(value) for value in values[0]] if field else [alike] * len(geometries)
+    names = [name_of_class(value) or _UNNAMED for value in values[0]] if field else [alike] * len(geometries)
     return str(info["crs"] or ""), names, geometries
-
-
-def _name(value: object) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return _UNNAMED
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return text.strip() or _UNNAMED
 
 
 def _sound(shape: BaseGeometry) -> BaseGeometry:

@@ -137,6 +137,7 @@ def fit_mask_mix(
     steps: int = 1000,
     rate: float = 1e-3,
     each: Callable[[int, float], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> MixFit:
     """Learn the weights: AdamW, cosine schedule, dice plus focal loss. The masks are decoded once, before.
 
@@ -148,6 +149,7 @@ def fit_mask_mix(
         steps: of training. With the rate they bound how far the weights get from thirds, about rate * steps / 2.
         rate: learning rate at the start.
         each: called with the number of every step done, and its loss; may raise to stop.
+        check: called before every look at the model's masks; may raise to stop.
 
     Returns:
         What it was good for: worth keeping only where the IoU rose, on other objects best.
@@ -159,7 +161,7 @@ def fit_mask_mix(
         raise TuningError("The mask mixing is in use. Detach it to train it.")
     if not sum(len(example.points) for example in examples):
         raise TuningError("Mask mixing needs at least one labelled object.")
-    masks, own, targets = _answers(sam, examples, bumps=bumps)
+    masks, own, targets = _answers(sam, examples, bumps=bumps, check=check)
     optimiser = torch.optim.AdamW([part.shift], lr=rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
@@ -187,7 +189,7 @@ def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _answers(
-    sam: Sam, examples: Sequence[MixExample], *, bumps: bool
+    sam: Sam, examples: Sequence[MixExample], *, bumps: bool, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return SAM's three masks (N, 3, h, w) for each click, its own choice (N, h, w), and the targets.
 
@@ -198,6 +200,7 @@ def _answers(
         known = torch.ones_like(example.targets[0], dtype=torch.bool) if example.known is None else example.known
         targets.append(torch.where(known, example.targets, torch.zeros_like(example.targets)))
         for points in torch.split(example.points, CHUNK):
+            check()
             logits, iou = _click(sam, example, points, bumps=bumps)
             logits = torch.where(known, logits, torch.full_like(logits, OUT))
             masks.append(logits)

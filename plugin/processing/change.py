@@ -40,7 +40,7 @@ from ...engine.messages import Method, RasterSpec
 from ...engine.provenance import CLASS
 from ...engine.tune_messages import TuneTask
 from ..engine_process import EngineProcess
-from .algorithm import ADAPTER, BANDS, OUTPUT, RASTER, Values, tell, work_folder
+from .algorithm import ADAPTER, BANDS, OUTPUT, RASTER, SECOND, Values, tell, work_folder
 from .batch import AREA, EXTENT, LAYER, MIN_AREA, BatchAlgorithm, Run
 from .engine import ask
 from .rasters import RasterInput, exported
@@ -48,6 +48,7 @@ from .vectors import area_geometry, open_result, pour, without_fid, write_area
 
 AFTER = "AFTER"
 AFTER_BANDS = "AFTER_BANDS"
+AFTER_SECOND = "AFTER_SECOND"
 WAY = "WAY"
 SHIFT = "SHIFT"
 MATCH = "MATCH"
@@ -67,10 +68,11 @@ _DOUBLE = QgsProcessingParameterNumber.Type.Double
 
 @dataclass(frozen=True)
 class _Date:
-    """One date: its raster, its bands, and the files of its objects."""
+    """One date: its raster, its bands, the second raster (or an empty text), and the files of its objects."""
 
     raster: RasterInput
     bands: tuple[int, ...]
+    second: str
     objects: Path
     job: Path
 
@@ -100,7 +102,8 @@ class DetectChange(BatchAlgorithm):
             "Compares two rasters of the same ground.\n\n“Objects of an adapter” and “Everything” outline the objects "
             "of both dates and match them: one may lie a little beside the other (misregistration), and may be "
             "outlined in two halves. Each change has the numbers of the objects that it links; the objects themselves "
-            "are further outputs.\n\n“Without objects” compares what the model sees of each place. It needs no adapter "
+            "are further outputs. An adapter that needs a second raster needs one of each "
+            "date.\n\n“Without objects” compares what the model sees of each place. It needs no adapter "
             "and tells where something changed, not what."
         )
 
@@ -116,6 +119,11 @@ class DetectChange(BatchAlgorithm):
         self.add(
             QgsProcessingParameterNumber(SHIFT, self.tr("Misregistration (m)"), _DOUBLE, 0.0, minValue=0.0),
             self.tr("By which the two rasters may be shifted against each other. Of objects only."),
+        )
+        self.add(
+            QgsProcessingParameterRasterLayer(AFTER_SECOND, self.tr("Second raster after"), optional=True),
+            self.tr("As the second raster, which is of the date before: height, radar, slope … of the date after."),
+            advanced=True,
         )
         self.add_area()
         self.add_model()
@@ -156,11 +164,20 @@ class DetectChange(BatchAlgorithm):
     def problem(self, parameters: Values, context: QgsProcessingContext) -> str:
         """Say what is wrong with the parameters, see :meth:`.EngineAlgorithm.problem`."""
         way = self.parameterAsEnum(parameters, WAY, context)
-        if way == OBJECTS and self.adapter(parameters, context) is None:
-            return self.tr("Choose an adapter that finds objects or maps classes, or compare something else.")
         if way != OBJECTS and self.parameterAsFile(parameters, ADAPTER, context):
             return self.tr("Only “Objects of an adapter” uses an adapter. Choose that, or leave the adapter out.")
-        return super().problem(parameters, context)
+        problem = super().problem(parameters, context)
+        if problem or way != OBJECTS:
+            return problem
+        adapter = self.adapter(parameters, context)
+        if adapter is None:
+            return self.tr("Choose an adapter that finds objects or maps classes, or compare something else.")
+        if adapter.second and self.parameterAsRasterLayer(parameters, AFTER_SECOND, context) is None:
+            return self.tr(
+                "“{name}” needs a second raster ({second}) of the date after as well. Choose it under the advanced "
+                "parameters."
+            ).format(name=adapter.name, second=adapter.second)
+        return ""
 
     # ---- the run
 
@@ -171,7 +188,7 @@ class DetectChange(BatchAlgorithm):
         steps = QgsProcessingMultiStepFeedback(3, feedback)
         with work_folder() as folder, self.engine() as engine:
             run = Run(parameters, context, steps, folder)
-            dates = [self._date(run, RASTER, BANDS), self._date(run, AFTER, AFTER_BANDS)]
+            dates = [self._date(run, RASTER, BANDS, SECOND), self._date(run, AFTER, AFTER_BANDS, AFTER_SECOND)]
             result = self._compared(run, dates, engine)
             tell(result.notes, steps)
             counts = {count.kind: count for count in result.counts}
@@ -184,10 +201,12 @@ class DetectChange(BatchAlgorithm):
                     values[name] = self._poured(run, name, date.objects, LAYER, numbered=True)
             return values
 
-    def _date(self, run: Run, name: str, bands: str) -> _Date:
+    def _date(self, run: Run, name: str, bands: str, second: str) -> _Date:
         raster = exported(self.required_raster(run.parameters, name), run.folder, run.feedback)
         chosen = self.bands(run.parameters, run.context, bands)
-        return _Date(raster, chosen, run.folder / f"{name}.gpkg", run.folder / f"{name}.samjob")
+        other = self.raster(second)
+        beside = exported(other, run.folder, run.feedback).uri if other is not None else ""
+        return _Date(raster, chosen, beside, run.folder / f"{name}.gpkg", run.folder / f"{name}.samjob")
 
     def _compared(self, run: Run, dates: list[_Date], engine: EngineProcess) -> ChangeResult:
         way = self.parameterAsEnum(run.parameters, WAY, run.context)
@@ -212,7 +231,7 @@ class DetectChange(BatchAlgorithm):
         limited = write_area(polygons, extent, date.raster.crs, area, run.context, margin=_MARGIN)
         return BatchSpec(
             task=task,
-            rasters=BatchRasters((date.raster.uri,), bands=date.bands),
+            rasters=BatchRasters((date.raster.uri,), bands=date.bands, second=date.second),
             model=self.model(run.parameters, run.context),
             adapter=str(adapter.path) if adapter is not None else "",
             area=VectorSource(str(area)) if limited else VectorSource(),

@@ -150,7 +150,9 @@ class SegmentEverything(BatchAlgorithm):
                 STABILITY,
                 self.tr("Least stability"),
                 defaults.stability,
-                self.tr("How little an outline may change when the threshold of its mask is moved."),
+                self.tr(
+                    "How little an outline may change when the threshold of its mask is moved; 0: what suits the model."
+                ),
             ),
         )
         for name, title, default, text in shares:

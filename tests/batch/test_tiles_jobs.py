@@ -20,7 +20,7 @@ from samtune.engine.batch import everything as looking
 from samtune.engine.batch import map_polygons
 from samtune.engine.batch import spec as specs
 from samtune.engine.batch import tile_stages as tile_stages_module
-from samtune.engine.batch.planning import ALIGN, OVERLAP
+from samtune.engine.batch.planning import ALIGN, OVERLAP, level_for
 from samtune.engine.batch.tile_stages import MapStages
 from samtune.engine.batch_messages import (
     BatchOptions,
@@ -30,8 +30,9 @@ from samtune.engine.batch_messages import (
     BatchSpec,
     BatchTask,
 )
-from samtune.engine.messages import OutlineOptions
+from samtune.engine.messages import OutlineOptions, RasterSpec
 from samtune.engine.progress import NullProgress
+from samtune.engine.raster_source import RasterSource
 from samtune.engine.tuning.reading import CropInputs
 from samtune.models.errors import CancelledByUser
 
@@ -185,3 +186,23 @@ def test_a_map_from_the_job_file_is_the_map_made_directly(tmp_path: Path, monkey
     ]
     assert {path.name for path in tmp_path.iterdir()} - before == {"alone.gpkg"}, "the maps on the way are gone"
     assert Path(again.status.rasters[0].output) == made
+
+
+@pytest.mark.parametrize(
+    ("side", "task", "level"),
+    [
+        (200, BatchTask.AUTOMATIC, -2),
+        (256, BatchTask.AUTOMATIC, -1),
+        (511, BatchTask.AUTOMATIC, -1),
+        (512, BatchTask.AUTOMATIC, 0),
+        (5000, BatchTask.AUTOMATIC, 0),
+        (256, BatchTask.EMBEDDINGS, 0),
+    ],
+)
+def test_small_rasters_are_looked_at_more_closely(tmp_path: Path, side: int, task: BatchTask, level: int) -> None:
+    path = tmp_path / "scene.tif"
+    written(path, np.zeros((3, side, side + 90), np.uint8))
+    info = RasterSource(RasterSpec(str(path), (1, 2, 3), AS_IS)).info
+    spec = BatchSpec(task, BatchRasters((str(path),)))
+    assert level_for(spec, info, SIZE) == level
+    assert level_for(replace(spec, options=BatchOptions(level=1)), info, SIZE) == 1

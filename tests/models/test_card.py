@@ -49,6 +49,7 @@ def test_a_card_cannot_be_changed() -> None:
         {"architecture": "resnet"},
         {"file_name": "../vit_b.pth"},
         {"colour": "blue"},
+        {"automatic": {"iou": 1.5}},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -425,6 +425,18 @@ def test_change_refuses_what_cannot_be(bench: Bench, scene: str, tmp_path: Path)
     assert "leave the adapter out" in bench.refusal("detectchange", {**given, "WAY": 1, "ADAPTER": roofs})
 
 
+def test_change_takes_a_second_raster_of_each_date(bench: Bench, scene: str, tmp_path: Path) -> None:
+    paired = adapter(tmp_path, "paired", inputs={"rgb": [1, 2, 3], "second": {"name": "DSM"}})
+    before, after = (str(write_raster(tmp_path / f"{name}.tif")) for name in ("dsm1", "dsm2"))
+    given: Values = {"RASTER": scene, "AFTER": scene, "WAY": 0, "ADAPTER": paired, "OUTPUT": "memory:"}
+    assert "needs a second raster (DSM). Choose" in bench.refusal("detectchange", given)
+    given["SECOND"] = before
+    assert "of the date after as well" in bench.refusal("detectchange", given)
+    bench.run("detectchange", {**given, "AFTER_SECOND": after})
+    first, second, _ = bench.asked
+    assert [asked["spec"]["rasters"]["second"] for _, asked in (first, second)] == [before, after]
+
+
 # ---- tuning and measuring
 
 

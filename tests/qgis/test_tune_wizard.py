@@ -20,7 +20,8 @@ from qgis.gui import QgsMapCanvas
 from qgis.PyQt.QtCore import Qt, QTimer
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QAction, QApplication, QGroupBox, QMessageBox, QWidget, QWizard
-from samtune.engine.tune_messages import RunState, TuneTask
+from samtune.engine.tune_messages import OFFER, RunState, TuneTask
+from samtune.engine.wire import to_wire
 from samtune.plugin.adapter_controller import AdapterController
 from samtune.plugin.engine_requests import EngineRequests
 from samtune.plugin.engine_service import EngineService
@@ -276,7 +277,7 @@ def test_closing_at_each_page(
         assert not left, "what was never started leaves nothing"
     again = teaching.open()
     assert again.currentId() == (PageId.BETTER if page > PageId.TRAINING else PageId.LEARN)
-    assert not teaching.controller.interrupted()
+    assert not teaching.controller.offered()
 
 
 def answer(text: str) -> None:
@@ -392,8 +393,6 @@ def _interrupted_run(
     adapters_folder: Path, wizard: TuneWizard, state: RunState = RunState.RUNNING, updated: str = "2026-01-01T00:00:00Z"
 ) -> Path:
     """Leave behind what a run of the fake engine leaves that was killed at step 20."""
-    from samtune.engine.wire import to_wire
-
     params = wizard._controller.preparer.params()
     folder = adapters_folder.parent / "runs" / "20260101-120000-ponds"
     folder.mkdir(parents=True)
@@ -441,6 +440,36 @@ def test_a_run_under_way_in_another_qgis_is_not_offered_until_it_has_died(
     (folder / "run.json").write_text(json.dumps(record))
     wait_until(wizard.learn.banner.isVisible)
     assert "“ponds”" in wizard.learn.banner.label.text()
+
+
+def test_a_finished_run_that_was_not_kept_is_offered_after_a_restart(
+    wizard: TuneWizard, teaching: Teaching, adapters_folder: Path, ready_session: Session
+) -> None:
+    go_to(wizard, PageId.BETTER)
+    report = teaching.controller.runner.report
+    params = teaching.controller.runner.params
+    folder = Path(report.folder)
+    record = {"params": to_wire(params), "state": "finished", "step": 40, "steps": 40}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / OFFER).write_text(json.dumps(to_wire(report)))
+    wizard.reject()
+    teaching.stop()
+    wizard = teaching.open()
+    banner = wizard.learn.banner
+    assert "is not in your list yet" in banner.label.text()
+    assert "Better than the base" in banner.label.text()
+    press(banner.go_on_button)
+    assert wizard.currentId() == PageId.BETTER
+    assert "Better than the base" in wizard.better.banner.text()
+    assert wizard.better.table.topLevelItemCount() > 0
+    go_next(wizard)
+    press(wizard.button(QWizard.WizardButton.FinishButton))
+    wait_until(lambda: not wizard.isVisible())
+    assert len(ready_session.adapters.known) == 1
+    assert not (folder / OFFER).exists()
+    teaching.stop()
+    assert teaching.open().learn.banner.isHidden()
+    assert folder.exists()
 
 
 def test_an_interrupted_run_can_be_discarded_or_put_off(

@@ -16,6 +16,7 @@ from samtune.engine import tune_service
 from samtune.engine.progress import NullProgress
 from samtune.engine.tune_live import RECORD
 from samtune.engine.tune_messages import (
+    OFFER,
     ControlParams,
     LabelSource,
     Parting,
@@ -192,6 +193,8 @@ def test_a_run_is_watched_and_reported(ground: Ground, tmp_path: Path) -> None:
     assert Path(report.adapter).is_file()
     assert report.command.startswith("samtune tune")
     assert from_wire(TuneReport, to_wire(report)) == report
+    offer = json.loads((tmp_path / "run" / OFFER).read_text(encoding="utf-8"))
+    assert from_wire(TuneReport, offer) == report, "it can be kept after a restart"
     seen = asked.watch(WatchParams(run.folder), PROGRESS)
     assert (seen.state, seen.step, seen.steps) == (RunState.FINISHED, 4, 4)
     assert [point.step for point in seen.training] == [1, 2, 3, 4]

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from qgis.core import QgsProject, QgsVectorLayer
 from qgis.gui import QgsFieldComboBox, QgsFieldExpressionWidget
-from qgis.PyQt.QtCore import Qt, pyqtSignal
-from qgis.PyQt.QtWidgets import (
-    QCheckBox,
-    QGroupBox,
-    QLineEdit,
-    QListWidget,
-    QListWidgetItem,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtWidgets import QCheckBox, QGroupBox, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from ...plugin.tune_draft import LabelChoice, TuneDraft, first_choice, is_polygons
 from ..forms import add_row, column, compact
-
-ID = Qt.ItemDataRole.UserRole
+from .layer_list import LayerList
 
 
 class LabelPicker(QGroupBox):
@@ -51,11 +41,9 @@ class LabelPicker(QGroupBox):
         self.setTitle(self.tr("Your objects"))
         self._draft = draft
         self._project = project
-        self._offered: tuple[tuple[str, str], ...] = ()
         self._showing = False  # QSignalBlocker does not do: QGIS's combo boxes unblock their own signals
-        self.list = QListWidget(self)
+        self.list = LayerList(5, self)
         self.list.setToolTip(self.tr("Polygon layers that hold some of your objects; the settings below are of each"))
-        self.list.setFixedHeight(self.fontMetrics().height() * 5)
         self.selected_check = QCheckBox(self)
         self.filter_edit = QgsFieldExpressionWidget(self)
         self.filter_edit.setExpressionDialogTitle(self.tr("Polygons to learn from"))
@@ -68,13 +56,13 @@ class LabelPicker(QGroupBox):
         self.draw_button = QPushButton(self.tr("&Draw more with the click tool…"), self)
         self.draw_button.setToolTip(self.tr("Click objects on the map; each one that you keep is learnt from as well"))
         self._lay_out()
-        self.list.itemChanged.connect(lambda _item: self._take_layers())
+        self.list.chosen.connect(self._take_layers)
         self.list.currentItemChanged.connect(lambda _item, _before: self._show_current())
         self.selected_check.toggled.connect(lambda on: self._change(selected_only=on))
         self.filter_edit.fieldChanged.connect(lambda text, _valid=True: self._change(expression=str(text).strip()))
         self.class_combo.fieldChanged.connect(self._take_field)
         self.name_edit.textEdited.connect(lambda text: self._change(class_name=text))
-        self.draw_button.clicked.connect(lambda: self.draw_wanted.emit(self._current_id()))
+        self.draw_button.clicked.connect(lambda: self.draw_wanted.emit(self.list.current()))
         draft.inputs_changed.connect(self.refresh)
         project.layersAdded.connect(self.refresh)
         project.layersRemoved.connect(self.refresh)
@@ -96,32 +84,14 @@ class LabelPicker(QGroupBox):
         """Show the draft, and the layers that there are."""
         self._showing = True
         layers = [layer for layer in self._project.mapLayers().values() if is_polygons(layer)]
-        chosen = {choice.layer for choice in self._draft.labels}
-        layers.sort(key=lambda layer: (layer.id() not in chosen, layer.name()))
-        offered = tuple((layer.id(), layer.name()) for layer in layers)
-        if {*offered} != {*self._offered}:
-            self._offered = offered
-            current = self._current_id()
-            self.list.clear()
-            for layer in layers:
-                item = QListWidgetItem(layer.name(), self.list)
-                item.setData(ID, layer.id())
-                if layer.id() == current:
-                    self.list.setCurrentItem(item)
-        for index in range(self.list.count()):
-            item = self.list.item(index)
-            item.setCheckState(Qt.CheckState.Checked if item.data(ID) in chosen else Qt.CheckState.Unchecked)
+        self.list.show_layers(layers, {choice.layer for choice in self._draft.labels})
         if self.list.currentItem() is None and self.list.count():
             self.list.setCurrentRow(0)
         self._show_current()
         self._showing = False
 
-    def _current_id(self) -> str:
-        item = self.list.currentItem()
-        return str(item.data(ID)) if item is not None else ""
-
     def _current(self) -> tuple[LabelChoice | None, QgsVectorLayer | None]:
-        name = self._current_id()
+        name = self.list.current()
         choice = next((choice for choice in self._draft.labels if choice.layer == name), None)
         return choice, self._draft.polygon_layer(name)
 
@@ -146,15 +116,9 @@ class LabelPicker(QGroupBox):
         self.name_edit.setVisible(not shown.class_field)
 
     def _take_layers(self) -> None:
-        if self._showing:
-            return
         known = {choice.layer: choice for choice in self._draft.labels}
-        labels = []
-        for index in range(self.list.count()):
-            item = self.list.item(index)
-            layer = self._draft.polygon_layer(str(item.data(ID)))
-            if item.checkState() == Qt.CheckState.Checked and layer is not None:
-                labels.append(known.get(layer.id()) or first_choice(layer))
+        layers = [self._draft.polygon_layer(name) for name in self.list.checked()]
+        labels = [known.get(layer.id()) or first_choice(layer) for layer in layers if layer is not None]
         self._draft.set_labels(tuple(labels))
 
     def _take_field(self, name: str | None) -> None:

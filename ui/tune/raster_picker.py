@@ -5,13 +5,12 @@ from __future__ import annotations
 from qgis.core import Qgis, QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.gui import QgsCheckableComboBox, QgsMapLayerComboBox, QgsRasterBandComboBox
 from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QGroupBox, QHBoxLayout, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qgis.PyQt.QtWidgets import QGroupBox, QHBoxLayout, QListWidgetItem, QVBoxLayout, QWidget
 
 from ...plugin.layers import unusable_reason
 from ...plugin.tune_draft import TuneDraft
 from ..forms import add_row, compact
-
-ID = Qt.ItemDataRole.UserRole
+from .layer_list import LayerList
 
 
 class RasterPicker(QGroupBox):
@@ -36,11 +35,9 @@ class RasterPicker(QGroupBox):
         self.setTitle(self.tr("Imagery"))
         self._draft = draft
         self._project = project
-        self._offered: tuple[tuple[str, str], ...] = ()
         self._showing = False  # QSignalBlocker does not do: QGIS's combo boxes unblock their own signals
-        self.list = QListWidget(self)
+        self.list = LayerList(4, self)
         self.list.setToolTip(self.tr("Rasters that show your objects: one, or several of the same kind"))
-        self.list.setFixedHeight(self.fontMetrics().height() * 4)
         self.band_combos = [self._make_band(name) for name in (self.tr("red"), self.tr("green"), self.tr("blue"))]
         self.further_combo = QgsCheckableComboBox(self)
         self.further_combo.setDefaultText(self.tr("none"))
@@ -52,7 +49,7 @@ class RasterPicker(QGroupBox):
         self.second_combo.setAllowEmptyLayer(True, self.tr("none"))
         self.second_combo.setToolTip(self.tr("Another raster of the same ground: height, radar, slope …"))
         self._lay_out()
-        self.list.itemChanged.connect(self._take_rasters)
+        self.list.chosen.connect(lambda: draft.set_rasters(self.list.checked()))
         self.further_combo.checkedItemsChanged.connect(lambda _items: self._take_bands())
         self.second_combo.layerChanged.connect(self._take_second)
         draft.inputs_changed.connect(self.refresh)
@@ -84,16 +81,7 @@ class RasterPicker(QGroupBox):
         """Show the draft, and the layers that there are."""
         self._showing = True
         layers = [layer for layer in self._project.mapLayers().values() if isinstance(layer, QgsRasterLayer)]
-        layers.sort(key=lambda layer: (layer.id() not in self._draft.rasters, layer.name()))
-        offered = tuple((layer.id(), layer.name()) for layer in layers)
-        if {*offered} != {*self._offered}:
-            self._offered = offered
-            self.list.clear()
-            for layer in layers:
-                self.list.addItem(self._item(layer))
-        for index in range(self.list.count()):
-            chosen = self.list.item(index).data(ID) in self._draft.rasters
-            self.list.item(index).setCheckState(Qt.CheckState.Checked if chosen else Qt.CheckState.Unchecked)
+        self.list.show_layers(layers, self._draft.rasters, _fit)
         self._show_bands()
         second = self._draft.second_layer()
         self.second_combo.setExceptedLayerList(list(self._draft.raster_layers()))
@@ -101,16 +89,6 @@ class RasterPicker(QGroupBox):
         if second is None:
             self.second_combo.setCurrentIndex(0)
         self._showing = False
-
-    def _item(self, layer: QgsRasterLayer) -> QListWidgetItem:
-        item = QListWidgetItem(layer.name())
-        item.setData(ID, layer.id())
-        reason = unusable_reason(layer)
-        item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
-        if reason:
-            item.setFlags(Qt.ItemFlag.NoItemFlags)
-        item.setToolTip(reason or layer.source())
-        return item
 
     def _show_bands(self) -> None:
         layer = next(iter(self._draft.raster_layers()), None)
@@ -126,13 +104,6 @@ class RasterPicker(QGroupBox):
             chosen = Qt.CheckState.Checked if band in self._draft.further else Qt.CheckState.Unchecked
             self.further_combo.addItemWithCheckState(layer.bandName(band), chosen, band)
 
-    def _take_rasters(self) -> None:
-        if self._showing:
-            return
-        items = [self.list.item(index) for index in range(self.list.count())]
-        chosen = tuple(item.data(ID) for item in items if item.checkState() == Qt.CheckState.Checked)
-        self._draft.set_rasters(chosen)
-
     def _take_bands(self) -> None:
         if self._showing:
             return
@@ -146,3 +117,12 @@ class RasterPicker(QGroupBox):
     def _take_second(self, layer: QgsMapLayer | None) -> None:
         if not self._showing:
             self._draft.set_second(layer.id() if layer is not None else "")
+
+
+def _fit(item: QListWidgetItem, layer: QgsMapLayer) -> None:
+    """Say why a layer cannot be used, where it cannot."""
+    reason = unusable_reason(layer)
+    item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+    if reason:
+        item.setFlags(Qt.ItemFlag.NoItemFlags)
+    item.setToolTip(reason or layer.source())

@@ -1,4 +1,4 @@
-"""An interrupted run, offered: go on with it, delete it, or not now."""
+"""A run that was interrupted, or whose adapter was not kept: go on with it, delete it, or not now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...plugin.tune_controller import TuneController
 
 
 class ResumeBanner(QFrame):
-    """Shows the newest interrupted run; hidden where there is none.
+    """Shows the newest such run; hidden where there is none.
 
     Signals:
         go_on_wanted: a KeptRun is to be gone on with.
@@ -42,9 +42,16 @@ class ResumeBanner(QFrame):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the newest run that can be gone on with."""
-        self.run = next(iter(self._controller.interrupted()), None)
+        """Show the newest run that is offered."""
+        self.run = next(iter(self._controller.offered()), None)
         self.setVisible(self.run is not None)
-        if self.run is not None:
+        if self.run is None:
+            return
+        if self.run.report is None:
             text = self.tr("Teaching “{name}” was interrupted at step {step} of {steps}. Go on with it?")
             self.label.setText(text.format(name=self.run.name, step=self.run.step, steps=self.run.steps))
+            self.go_on_button.setText(self.tr("&Go on"))
+        else:
+            text = self.tr("Teaching “{name}” is done, and its adapter is not in your list yet. {sentence}")
+            self.label.setText(text.format(name=self.run.name, sentence=self.run.report.sentence))
+            self.go_on_button.setText(self.tr("&Look at it"))

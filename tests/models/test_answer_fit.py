@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samtune.engine.answer_fit import CELL, LOWEST, fit_to_box, fit_to_clicks
 from samtune.engine.prompting import PromptList, choose
+from samtune.models.answer_fit import CELL, LOWEST, fit_to_box, fit_to_clicks
 from samtune.models.promptable import Decoded
 
 SIDE = 32
