@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-PRELOAD = Path(__file__).resolve().parent / "preload.py"
+PRELOAD = Path(__file__).resolve().parent / "preload"
+"""Folder of a module: of a file Dask would take a copy, which would look for this checkout in vain."""
+
 _SECONDS = 120.0
 
 
@@ -25,11 +27,15 @@ class Cluster:
             workers: how many.
         """
         self._folder = folder
-        self._scheduler, log = self._start("scheduler", "--port", "0")
-        self.address = _seen(log, rb"Scheduler at:\s+(tcp://\S+)")
         self._workers: list[subprocess.Popen[bytes]] = []
-        for started in [self._worker() for _ in range(workers)]:
-            _seen(started, rb"(Registered to)")
+        self._scheduler, log = self._start("scheduler", "--port", "0")
+        try:
+            self.address = _seen(log, rb"Scheduler at:\s+(tcp://\S+)")
+            for started in [self._worker() for _ in range(workers)]:
+                _seen(started, rb"(Registered to)")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Cluster:
         """Return the cluster."""
@@ -56,8 +62,13 @@ class Cluster:
 
     def _start(self, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
         log = self._folder / f"dask-{words[0]}-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "dask", *words, "--no-dashboard", "--preload", str(PRELOAD)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self._folder / "cache")}
+        command = [sys.executable, "-m", "dask", *words, "--no-dashboard", "--preload", "samtune_preload"]
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(PRELOAD),
+            "XDG_CACHE_HOME": str(self._folder / "cache"),
+        }
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command, stdout=stream, stderr=subprocess.STDOUT, cwd=self._folder, env=environment

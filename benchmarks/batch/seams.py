@@ -29,6 +29,9 @@ from .picture import draw
 from .scenes import patchwork
 
 SIZE = 512
+KEPT = {"iou": 0.35, "stability": 0.3}
+"""What stays of what the model answers, whatever is usual: it yields objects with ``tiny``."""
+
 NEAR = 20
 """Pixels."""
 
@@ -100,7 +103,7 @@ def outlined(options: Options, name: str, side: int, sources: Sequence[Path], po
     """Do a job on pictures side by side; return what it found, and the raster."""
     raster, output = options.folder / f"{name}.tif", options.folder / f"{name}.gpkg"
     step = patchwork(raster, side, sources)
-    run_job(options.folder, spec_of(raster, BatchTask.AUTOMATIC, output, points=points, tiles=2), Counting())
+    run_job(options.folder, spec_of(raster, BatchTask.AUTOMATIC, output, points=points, tiles=2, **KEPT), Counting())
     with rasterio.open(raster) as dataset:
         frame = RasterFrame(side, side, dataset.transform.to_gdal())
     _, _, geometries, _ = pyogrio.raw.read(output)

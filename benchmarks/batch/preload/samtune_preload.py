@@ -1,11 +1,11 @@
-"""What Dask's workers load before they begin (``--preload``): this checkout as ``samtune``."""
+"""What the workers of Dask load before they begin (``--preload``): this checkout as ``samtune``."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 def _prepare() -> None:
