@@ -72,7 +72,9 @@ def test_time_left_is_read_from_the_progress() -> None:
 
 
 def test_rows_of_sections_that_are_not_run_stay(tmp_path: Path) -> None:
-    rows = [{"name": name, "value": 1, "unit": "", "aim": "", "note": "", "met": ""} for name in ("speed: a", "dask: b")]
+    rows = [
+        {"name": name, "value": 1, "unit": "", "aim": "", "note": "", "met": ""} for name in ("speed: a", "dask: b")
+    ]
     (tmp_path / "all.json").write_text(json.dumps({"rows": rows}))
     report = program._load("samtune_report", ROOT / "benchmarks" / "report.py")
     assert [row.name for row in program.kept(tmp_path / "all.json", ["workers"], report)] == ["speed: a"]
