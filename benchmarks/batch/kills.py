@@ -63,7 +63,7 @@ class Kills:
             options: of the program.
         """
         self._folder = options.folder
-        side = 1_280 if options.quick else 1_664
+        side = 896 if options.quick else 1_280
         self._raster = mosaic(self._folder / "kills.vrt", side, side)
         self.rng = random.Random(SEED)
         self.record = Record()
@@ -73,7 +73,7 @@ class Kills:
         """Make the next job."""
         self._number += 1
         job = self._folder / f"kills-{self._number}.samjob"
-        make_job(job, spec_of(self._raster, BatchTask.AUTOMATIC, output_of(job), **MANY, points=4, tiles=1))
+        make_job(job, spec_of(self._raster, BatchTask.AUTOMATIC, output_of(job), **MANY, points=2, tiles=1))
         return job
 
     def process(self, job: Path, seconds: float) -> bool:

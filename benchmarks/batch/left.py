@@ -48,11 +48,11 @@ class Watching:
 
 def measure(options: Options) -> list[Any]:
     """Do a job and judge what was said on the way."""
-    tiles = 5 if options.quick else 20
+    tiles = 5 if options.quick else 15
     side = 512 + 384 * (tiles - 1)
     raster = mosaic(options.folder / "left.vrt", side, side)
     job = options.folder / "left.samjob"
-    spec = spec_of(raster, BatchTask.AUTOMATIC, options.folder / "left.gpkg", **MANY, points=4)
+    spec = spec_of(raster, BatchTask.AUTOMATIC, options.folder / "left.gpkg", **MANY, points=2)
     watching = Watching(job)
     BatchService(Machine(store_dir=str(options.folder / "store-left"), device="cpu", threads=1)).run(
         BatchRunParams(str(job), spec), watching

@@ -45,5 +45,5 @@ def _peak(raster: Path, folder: Path, task: BatchTask, tiles: int) -> int:
 def child(raster: Path, folder: Path, task: BatchTask, tiles: int) -> None:
     """Do part of a job and print the peak memory in bytes."""
     output = None if task is BatchTask.EMBEDDINGS else folder / f"{raster.stem}.gpkg"
-    run_job(folder, spec_of(raster, task, output, **MANY, points=4, tiles=2), Counting(tiles))
+    run_job(folder, spec_of(raster, task, output, **MANY, points=2, tiles=2), Counting(tiles))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
