@@ -88,6 +88,11 @@ def time_text(seconds: float) -> str:
     """Say a time for people."""
     if seconds < 90:
         return str(translate("Batch", "{count} s").format(count=max(1, round(seconds))))
+    if seconds < 595:  # whole minutes would be a fifth off, and more
+        minutes, rest = divmod(10 * round(seconds / 10), 60)
+        if rest:
+            return str(translate("Batch", "{count} min {rest} s").format(count=minutes, rest=rest))
+        return str(translate("Batch", "{count} min").format(count=minutes))
     if seconds < 90 * 60:
         return str(translate("Batch", "{count} min").format(count=round(seconds / 60)))
     if seconds < 48 * 3600:

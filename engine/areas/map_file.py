@@ -156,6 +156,11 @@ class MapFile:
                 overview_resampling="AVERAGE" if self._legend.averaged else "MODE",
             )
 
+    @property
+    def made(self) -> Path:
+        """Where the file lies until it is published."""
+        return self._made
+
     def publish(self) -> None:
         """Move the file into its place, in one step.
 

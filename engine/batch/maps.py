@@ -13,6 +13,7 @@ from ..progress import Progress
 from .items import JobRaster
 from .job_file import JobFile
 from .map_blocks import StoredLook, StoredTiles
+from .output import Announce
 from .planning import area_in, plan_of
 
 CLASSES, CONFIDENCE = "classes", "confidence"
@@ -36,7 +37,14 @@ def map_paths(folder: Path, rasters: list[JobRaster], kind: str) -> dict[int, Pa
     return paths
 
 
-def write_map(job: JobFile, raster: JobRaster, output: Path, confidence: Path | None, progress: Progress) -> None:
+def write_map(
+    job: JobFile,
+    raster: JobRaster,
+    output: Path,
+    confidence: Path | None,
+    progress: Progress,
+    announce: Announce | None = None,
+) -> None:
     """Write the class map of a raster. Files appear in one step.
 
     Args:
@@ -45,6 +53,7 @@ def write_map(job: JobFile, raster: JobRaster, output: Path, confidence: Path | 
         output: for the classes; must not exist.
         confidence: for the confidence; None for nowhere.
         progress: hears of the work; may cancel.
+        announce: told of each finished file just before it takes its place; None for nobody.
 
     Raises:
         OutputError: a file exists, or cannot be written.
@@ -67,4 +76,6 @@ def write_map(job: JobFile, raster: JobRaster, output: Path, confidence: Path | 
                 file.optimise()
         for file in (classes, sure):
             if file is not None:
+                if announce is not None:
+                    announce(file.made, file.path)
                 file.publish()

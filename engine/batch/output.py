@@ -28,6 +28,9 @@ from .items import BatchObject, JobHeader, JobRaster
 AT_ONCE = 4000
 """Objects written together."""
 
+Announce = Callable[[Path, Path], None]
+"""Takes a finished file and the place that it is about to take."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -52,6 +55,7 @@ def write_vector(
     objects: Iterable[Finished],
     header: JobHeader,
     check: Callable[[], None],
+    announce: Announce,
     *,
     overwrite: bool,
 ) -> int:
@@ -63,6 +67,7 @@ def write_vector(
         objects: taken one by one.
         header: of the job.
         check: called between batches; may raise to cancel.
+        announce: told of the finished file just before it takes its place.
         overwrite: an existing file is replaced.
 
     Returns:
@@ -84,6 +89,7 @@ def write_vector(
             _convert(half, layer, made, form.driver, header.crs_wkt)
         check()
         refuse_open(path)
+        announce(made, path)
         made.replace(path)
     return count
 

@@ -39,6 +39,7 @@ class OutputWriter:
         """
         self._job, self._claim, self._outputs, self._progress = job, claim, outputs, progress
         self._written: dict[str, list[int]] = json.loads(str(job.get("written", "{}")))
+        self._announced: dict[str, list[int]] = json.loads(str(job.get("announced", "{}")))
 
     def check(self) -> None:
         """Refuse outputs that cannot be written.
@@ -46,11 +47,20 @@ class OutputWriter:
         Raises:
             OutputError: one exists that this job did not write, or that somebody changed since, or the like.
         """
-        check_outputs(self._job.header.spec.task, self._outputs, ours=tuple(filter(self._is_ours, self._written)))
+        check_outputs(
+            self._job.header.spec.task,
+            self._outputs,
+            ours=tuple(filter(self._is_ours, {**self._written, **self._announced})),
+        )
 
     def _is_ours(self, path: str) -> bool:
-        """Tell whether a file is as this job wrote it."""
-        return _stamp(Path(path)) == self._written.get(path)
+        """Tell whether a file is as this job wrote it, though it was killed before it could say that it had."""
+        return _stamp(Path(path)) in (self._written.get(path), self._announced.get(path))
+
+    def _announce(self, made: Path, path: Path) -> None:
+        """Note a finished file before it takes its place: moving it changes neither its size nor its time."""
+        self._announced[str(path)] = _stamp(made)
+        self._job.put(self._claim, announced=json.dumps(self._announced))
 
     def write(self) -> None:
         """Write everything, and note that the job is finished.
@@ -77,7 +87,9 @@ class OutputWriter:
         self._progress.report(-1.0, f"Writing {path.name}")
         mine = outputs.overwrite or self._is_ours(outputs.vector)
         objects = self._counted(found)
-        count = write_vector(path, outputs.layer, objects, self._job.header, self._progress.check, overwrite=mine)
+        count = write_vector(
+            path, outputs.layer, objects, self._job.header, self._progress.check, self._announce, overwrite=mine
+        )
         self._note(path, objects=count)
 
     def _write_polygons_alone(self) -> None:
@@ -136,7 +148,8 @@ class OutputWriter:
                     raise OutputError(f"{item} exists. Choose another folder, or say that it may be replaced.")
                 item.unlink()
         self._progress.report(-1.0, f"Writing {path.name}")
-        write_map(self._job, raster, path, sure if self._outputs.confidence else None, self._progress)
+        confidence = sure if self._outputs.confidence else None
+        write_map(self._job, raster, path, confidence, self._progress, self._announce)
         for item in wanted:
             self._note(item)
         self._job.set_output(self._claim, raster.number, str(path))

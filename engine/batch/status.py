@@ -81,9 +81,12 @@ def seconds_left(tiles: int, rate: float) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a time for people: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    """Return a time for people: ``40 s``, ``2 min 20 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    if seconds < 595:  # whole minutes would be a fifth off, and more
+        minutes, rest = divmod(10 * round(seconds / 10), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 

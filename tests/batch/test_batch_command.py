@@ -107,3 +107,4 @@ def test_time_left_follows_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(meter.record()) == {"tiles": 20, "seconds": 60.0}
     assert (rate_of(0, 5.0), seconds_left(5, 0.0), seconds_left(0, 0.0)) == (0.0, -1.0, 0.0)
     assert [in_words(seconds) for seconds in (40, 720, 12000)] == ["40 s", "12 min", "3 h 20 min"]
+    assert [in_words(seconds) for seconds in (119, 148, 594, 596)] == ["2 min", "2 min 30 s", "9 min 50 s", "10 min"]

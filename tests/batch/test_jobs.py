@@ -18,6 +18,7 @@ from samtune.engine import vector_output
 from samtune.engine.batch import claim as claiming
 from samtune.engine.batch import planning
 from samtune.engine.batch.job_file import JobFile
+from samtune.engine.batch.outputs import OutputWriter
 from samtune.engine.batch_messages import (
     BatchOptions,
     BatchOutputs,
@@ -227,6 +228,23 @@ def test_outputs_are_made_again_but_others_files_are_not_replaced(scene: Path, s
     assert output.read_bytes() == b"somebody's"
     do(service(scene), scene / "j.samjob", outputs=BatchOutputs(str(output), overwrite=True))
     assert features(output) == first
+
+
+def test_a_job_killed_just_after_its_output_appeared_knows_it_as_its_own(
+    scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    spec = prompt_spec(scene, [scene / "a.tif"], scene / "points.gpkg")
+    with monkeypatch.context() as patch:
+        patch.setattr(OutputWriter, "_note", die)
+        with pytest.raises(KeyboardInterrupt):
+            do(service(scene), scene / "j.samjob", spec)
+    first = features(scene / "out.gpkg")
+    assert len(first) == 5
+    assert do(service(scene), scene / "j.samjob").status.state is BatchState.FINISHED
+    assert features(scene / "out.gpkg") == first
 
 
 def test_an_existing_output_stops_a_job_before_it_begins(scene: Path) -> None:
