@@ -192,10 +192,19 @@ def groups_of(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def _united(parts: Sequence[Piece], check: Callable[[], None], rules: Rules) -> list[Piece]:
-    """Join parts that continue each other; a part alone stays where no crop could show more of it."""
+    """Join parts that continue each other; a part alone stays where no crop could show more of it.
+
+    Where objects may lie in objects, a part alone goes: another crop that shows more of the ground saw nothing of the
+    kind there, and its straight side is the crop's (SAM's generator drops masks at its crops' sides likewise).
+    """
     pairs = _pairs(parts, parts, check)
     groups = groups_of(len(parts), (pair for pair in pairs if pair[0] < pair[1] and _joined(parts, pair, check, rules)))
-    return [_union([parts[index] for index in group]) for group in groups if len(group) > 1 or parts[group[0]].owned]
+    alone = rules.contained is not None
+    return [
+        _union([parts[index] for index in group])
+        for group in groups
+        if len(group) > 1 or (alone and parts[group[0]].owned)
+    ]
 
 
 def _joined(parts: Sequence[Piece], pair: tuple[int, int], check: Callable[[], None], rules: Rules) -> bool:

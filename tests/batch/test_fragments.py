@@ -19,7 +19,7 @@ from samtune.engine.batch.planning import tile_units, tiles_of
 from ..areas.scenes import TruthLook, scene, written
 
 BOXES = st.lists(
-    st.tuples(st.integers(-10, 420), st.integers(-10, 340), st.integers(16, 260), st.integers(16, 260)),
+    st.tuples(st.integers(-10, 420), st.integers(-10, 340), st.integers(28, 260), st.integers(28, 260)),
     min_size=4,
     max_size=30,
 )
@@ -94,6 +94,15 @@ def test_units_give_what_one_look_gives(
 def overlap(one: Piece, other: Piece) -> float:
     both = shapely.intersection(one.outline, other.outline).area
     return both / (one.outline.area + other.outline.area - both)
+
+
+@pytest.mark.parametrize(("rules", "left"), [(Rules(), 1), (NESTED, 0)])
+def test_what_a_crop_cuts_and_no_other_one_knows_stays_only_where_objects_are_sought(rules: Rules, left: int) -> None:
+    outline = shapely.MultiPolygon([shapely.box(60, 20, 96, 60)])
+    cut = Piece(0, (0, 0, 96, 96), outline, 1, 0.9, cut=True, owned=True, border=True)
+    other = shapely.MultiPolygon([shapely.box(150, 20, 170, 60)])
+    whole = Piece(1, (72, 0, 168, 96), other, 1, 0.8, cut=False, owned=True, border=False)
+    assert len(join([cut, whole], never, rules)) == 1 + left
 
 
 def test_only_what_lies_on_borders_is_kept(tmp_path: Path) -> None:
