@@ -47,7 +47,7 @@ def check_same(tiled: AreaFinds, whole: AreaFinds, least: float = 0.7) -> None:
 
 
 LEAST = 28
-"""Pixels. Crops are looked at in cells of 4 pixels, laid anew by each; of a smaller object that is too large a share."""
+"""Pixels. Crops are looked at in cells of 4 pixels, laid anew by each: too large a share of a smaller object."""
 
 BOXES = st.lists(
     st.tuples(st.integers(-10, 420), st.integers(-10, 340), st.integers(LEAST, 260), st.integers(LEAST, 260)),
