@@ -13,7 +13,8 @@ from .. import console
 from ..adapters import AdapterService, refuse_without_prompts
 from ..cli import Subparsers
 from ..device import AUTO, choose
-from ..evaluate.answerers import FelzenszwalbAnswerer, ModelAnswerer, RandomWalkerAnswerer
+from ..evaluate.answerers import ModelAnswerer
+from ..evaluate.baselines import FelzenszwalbAnswerer, RandomWalkerAnswerer
 from ..evaluate.figures import Report, as_text
 from ..evaluate.labels import find_pairs
 from ..evaluate.protocol import Answerer, Plan

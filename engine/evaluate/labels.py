@@ -13,10 +13,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
-from skimage import measure
 
 from ...models.errors import SamTuneError
-from ..pretrain.pool import polygon_mask
 from .clicks import Mask
 
 RASTERS = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".vrt", ".jp2", ".img")
@@ -75,6 +73,8 @@ class Labelled:
         yield from (target for target in found if int(target.mask.sum()) >= self.least)
 
     def _coco(self) -> Iterator[Target]:
+        from ..pretrain.pool import polygon_mask  # needs the packages for training, which clicking and tuning lack
+
         document = json.loads(self.labels.read_text(encoding="utf-8"))
         names = {record["id"]: record.get("name", str(record["id"])) for record in document.get("categories", [])}
         image = next((r for r in document["images"] if Path(r["file_name"]).name == self.raster.name), None)
@@ -87,6 +87,8 @@ class Labelled:
 
     def _image(self) -> Iterator[Target]:
         """Each connected region of one value of a label image is an object; 0 and the image's nodata are not."""
+        from skimage import measure  # likewise
+
         with rasterio.open(self.labels) as dataset:
             values = dataset.read(1)
             nodata = dataset.nodata

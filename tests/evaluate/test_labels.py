@@ -13,7 +13,8 @@ import rasterio
 from rasterio.transform import from_origin
 from samtune.engine.cli import main
 from samtune.engine.crops import crop_at
-from samtune.engine.evaluate.answerers import FelzenszwalbAnswerer, ModelAnswerer, RandomWalkerAnswerer
+from samtune.engine.evaluate.answerers import ModelAnswerer
+from samtune.engine.evaluate.baselines import FelzenszwalbAnswerer, RandomWalkerAnswerer
 from samtune.engine.evaluate.clicks import iou
 from samtune.engine.evaluate.labels import Labelled, find_pairs
 from samtune.engine.evaluate.protocol import Plan, measure
@@ -197,7 +198,7 @@ class BrightModel:
     def using(self, _adapter: object) -> contextlib.nullcontext[None]:
         return contextlib.nullcontext()
 
-    def encode(self, image: np.ndarray, valid: np.ndarray, side: None = None) -> np.ndarray:
+    def encode(self, image: np.ndarray, valid: np.ndarray, _check: object = None, _side: None = None) -> np.ndarray:
         self.encoded += 1
         bright = (image.mean(axis=2) - 120) * valid
         embedding = np.zeros((256, 32, 32), np.float16)
