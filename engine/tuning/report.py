@@ -67,7 +67,7 @@ def verdict_text(result: TuneResult) -> str:
     if result.follows and wanted is not None:
         return (
             f"Not proven better than the base on ground it never saw: {found}, which may be chance. If the gain is "
-            f"real, about {wanted} objects would show it. Label more, or look at the outlines yourself."
+            f"real, about {wanted} objects held out would show it. Label more, or look at the outlines yourself."
         )
     return f"Not better than the base on ground it never saw: {found}. Label more objects, or try another method."
 

@@ -20,7 +20,7 @@ def told(gain: tuple[float, float, float], *, objects: int = 10, follows: bool =
 def test_a_gain_that_may_be_chance_is_told_with_what_would_show_it() -> None:
     text = told((0.07, -0.07, 0.21))
     assert text.startswith("Not proven better")
-    assert "about 41 objects" in text  # twice as far as the gain: four times the objects, and one
+    assert "about 41 objects held out" in text  # twice as far as the gain: four times the objects, and one
 
 
 @pytest.mark.parametrize(
