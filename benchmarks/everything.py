@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-HERE = Path(__file__).resolve().parent
-
-
-def _local(name: str) -> ModuleType:
-    """Import a module of this folder."""
-    spec = importlib.util.spec_from_file_location(f"samtune_{name}", HERE / f"{name}.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"benchmarks/{name}.py is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+from start import measure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,11 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder with labelled images, see benchmarks/README.md")
     parser.add_argument("--images", type=int, default=12, help="labelled images at most (12)")
     parser.add_argument("--only", choices=("labelled", "samples"), help="only this part; labelled needs --data")
-    args = parser.parse_args(argv)
-    report = _local("report")
-    _local("methods").prepare()
-    importlib.import_module("samtune_method_tables.everything").measure(args, report)
-    return 0
+    return measure("everything", parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def _neither_nothing_nor_all(mask: Mask) -> bool:
 def _told(pairs: NDArray[np.float64], agreed: NDArray[np.float64], seed: int) -> Generality:
     figures: list[FigureRow] = []
     parts: list[str] = []
-    lost, kept = False, True
+    lost = doubtful = False
     if len(pairs) > 1:
         difference = pairs[:, 1] - pairs[:, 0]
         drawn = [float(difference[rows].mean()) for rows in draws(len(pairs), seed)]
@@ -147,16 +147,17 @@ def _told(pairs: NDArray[np.float64], agreed: NDArray[np.float64], seed: int) ->
         before, after = (float(value) for value in pairs.mean(axis=0))
         figures.append(FigureRow("iou", "IoU by click and box, unrelated imagery", before, after, low, high, GROUP))
         parts.append(f"the IoU with drawn outlines is {after:.2f} instead of {before:.2f}")
-        lost, kept = high < 0 and before - after > _LOST, before - after <= _LOST
+        much = before - after > _LOST
+        lost, doubtful = high < 0 and much, high < 0 or much
     if len(agreed):
         mean = float(agreed.mean())
         figures.append(FigureRow("agreement", "Agreement with the base where it is sure", 1.0, mean, group=GROUP))
         parts.append(f"outlines that the model was sure of agree to {mean:.2f} (1 is the same)")
     if not parts:
         return Generality()
-    verdict = (
-        "Other things are outlined as well as before" if kept else "Other things may be outlined worse than before"
-    )
+    verdict = "Other things are outlined as well as before"
+    if doubtful:
+        verdict = "Other things may be outlined a little worse than before"
     if lost:
         verdict = "Other things are outlined worse than before: take the adapter off for those"
     return Generality(f"{verdict}. On unrelated imagery {_and(parts)}.", tuple(figures))

@@ -115,8 +115,8 @@ def split(dataset: Dataset, share: float, seed: int, check: Check = never_stops)
         return Split(everyone, (), blocks, (_unmeasured(dataset, share),), parting)
     if parting is Parting.EACH_BLOCK:
         text = (
-            "There are too few objects to keep some of them away from the adapter. It was measured by others instead, "
-            "each of which learnt without a part of the ground; the adapter itself has learnt from all objects."
+            "There are too few objects to keep some of them away from the adapter. Others are measured instead, each "
+            "of which learns without a part of the ground; the adapter itself learns from all objects."
         )
         return Split(everyone, (), blocks, (text, *close), parting)
     chosen = _draw(blocks, len(everyone), share, _labels(dataset), np.random.default_rng(seed))

@@ -172,7 +172,8 @@ def test_an_empty_layer(teaching: Teaching, project: QgsProject, raster_layer: Q
     feature.setAttributes(["red", 1])
     layer.addFeature(feature)
     wait_until(wizard.learn.isComplete)
-    assert "One object" in wizard.learn.inspection.count_label.text()
+    assert "<b>One object</b>" in wizard.learn.inspection.count_label.text()
+    assert wizard.learn.inspection.count_label.textFormat() == Qt.TextFormat.RichText, "tags are not read aloud"
     layer.rollBack()
 
 

@@ -55,7 +55,8 @@ class InspectionView(QWidget):
         self._preparer = preparer
         self.problem_label, self.count_label, self.issues_label = text_label(self), text_label(self), text_label(self)
         self.small_label, self.notes_label = text_label(self), text_label(self)
-        self.issues_label.setTextFormat(Qt.TextFormat.RichText)
+        for label in (self.count_label, self.issues_label):  # numbers and links of ours, no names
+            label.setTextFormat(Qt.TextFormat.RichText)
         self.problem_label.setObjectName("samtune_problem")
         self.issues_label.linkActivated.connect(self._show_issue)
         self.classes = QTreeWidget(self)

@@ -99,10 +99,15 @@ class RasterPicker(QGroupBox):
                 combo.setLayer(layer)
             if layer is not None:
                 combo.setBand(shown[index] if shown else min(index + 1, layer.bandCount()))
-        self.further_combo.clear()
-        for band in range(1, layer.bandCount() + 1 if layer is not None else 1):
-            chosen = Qt.CheckState.Checked if band in self._draft.further else Qt.CheckState.Unchecked
-            self.further_combo.addItemWithCheckState(layer.bandName(band), chosen, band)
+        names = [layer.bandName(band + 1) for band in range(layer.bandCount())] if layer is not None else []
+        if names != [self.further_combo.itemText(index) for index in range(self.further_combo.count())]:
+            self.further_combo.clear()  # only then: it closes the list, in which several bands are chosen one by one
+            for band, name in enumerate(names, 1):
+                self.further_combo.addItemWithCheckState(name, Qt.CheckState.Unchecked, band)
+        for index in range(len(names)):
+            chosen = Qt.CheckState.Checked if index + 1 in self._draft.further else Qt.CheckState.Unchecked
+            if self.further_combo.itemCheckState(index) != chosen:
+                self.further_combo.setItemCheckState(index, chosen)
 
     def _take_bands(self) -> None:
         if self._showing:
