@@ -646,6 +646,23 @@ def test_the_panel_s_bands_are_taken_over(
     assert draft.rgb == (1, 2, 1)
 
 
+def test_several_further_bands_are_chosen_without_opening_the_list_again(
+    wizard: TuneWizard, teaching: Teaching
+) -> None:
+    combo, draft = wizard.learn.rasters.further_combo, teaching.controller.draft
+    combo.showPopup()
+    wait_until(combo.view().isVisible)
+    for index in (0, 2):
+        place = combo.view().visualRect(combo.model().index(index, 0)).center()
+        QTest.mouseClick(combo.view().viewport(), Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+        spin(100)
+        assert combo.view().isVisible()
+    assert draft.further == ()
+    QTest.keyClick(combo.view(), Qt.Key.Key_Escape)
+    wait_until(lambda: draft.further == (1, 3))
+    assert combo.checkedItems() == ["Band 1", "Band 3"]
+
+
 def test_filter_selection_and_class_in_the_page(wizard: TuneWizard, teaching: Teaching, roofs: QgsVectorLayer) -> None:
     labels = wizard.learn.labels
     labels.filter_edit.setExpression('"size" < 5')

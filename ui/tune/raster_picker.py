@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgis.core import Qgis, QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.gui import QgsCheckableComboBox, QgsMapLayerComboBox, QgsRasterBandComboBox
-from qgis.PyQt.QtCore import Qt
+from qgis.PyQt.QtCore import QEvent, QObject, Qt, QTimer
 from qgis.PyQt.QtWidgets import QGroupBox, QHBoxLayout, QListWidgetItem, QVBoxLayout, QWidget
 
 from ...plugin.layers import unusable_reason
@@ -50,12 +50,19 @@ class RasterPicker(QGroupBox):
         self.second_combo.setToolTip(self.tr("Another raster of the same ground: height, radar, slope …"))
         self._lay_out()
         self.list.chosen.connect(lambda: draft.set_rasters(self.list.checked()))
-        self.further_combo.checkedItemsChanged.connect(lambda _items: self._take_bands())
+        self.further_combo.checkedItemsChanged.connect(self._take_further)
+        self.further_combo.view().installEventFilter(self)
         self.second_combo.layerChanged.connect(self._take_second)
         draft.inputs_changed.connect(self.refresh)
         project.layersAdded.connect(self.refresh)
         project.layersRemoved.connect(self.refresh)
         self.refresh()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Called by Qt: further bands are taken when their list is closed."""
+        if event.type() == QEvent.Type.Hide:
+            QTimer.singleShot(0, self._take_bands)
+        return super().eventFilter(watched, event)
 
     def _make_band(self, colour: str) -> QgsRasterBandComboBox:
         combo = QgsRasterBandComboBox(self)
@@ -101,13 +108,17 @@ class RasterPicker(QGroupBox):
                 combo.setBand(shown[index] if shown else min(index + 1, layer.bandCount()))
         names = [layer.bandName(band + 1) for band in range(layer.bandCount())] if layer is not None else []
         if names != [self.further_combo.itemText(index) for index in range(self.further_combo.count())]:
-            self.further_combo.clear()  # only then: it closes the list, in which several bands are chosen one by one
+            self.further_combo.clear()
             for band, name in enumerate(names, 1):
                 self.further_combo.addItemWithCheckState(name, Qt.CheckState.Unchecked, band)
         for index in range(len(names)):
             chosen = Qt.CheckState.Checked if index + 1 in self._draft.further else Qt.CheckState.Unchecked
             if self.further_combo.itemCheckState(index) != chosen:
                 self.further_combo.setItemCheckState(index, chosen)
+
+    def _take_further(self) -> None:
+        if not self.further_combo.view().isVisible():  # what the wizard does at a change would close the list
+            self._take_bands()
 
     def _take_bands(self) -> None:
         if self._showing:
