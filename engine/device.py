@@ -91,19 +91,22 @@ class TorchHardware:
         return os.cpu_count() or 1
 
 
-def choose(setting: str = AUTO, threads: int = 0, hardware: Hardware | None = None) -> DeviceChoice:
+def choose(
+    setting: str = AUTO, threads: int = 0, hardware: Hardware | None = None, *, spare: bool = True
+) -> DeviceChoice:
     """Choose the device.
 
     Args:
         setting: ``auto``, or the device that the user insists on.
         threads: CPU threads; 0 leaves one core to the rest of the machine. More than there are cores is cut to that.
         hardware: what there is; None asks torch.
+        spare: leave that core free; not needed by what gives way to all else, see :func:`give_way`.
 
     Raises:
         DeviceError: the device that the user insists on is absent or unknown.
     """
     found = hardware or TorchHardware()
-    number = thread_count(threads, found.cores())
+    number = thread_count(threads, found.cores(), spare=spare)
     if setting in {AUTO, ""}:
         name, reason = _best(found)
         return DeviceChoice(name.value, reason, number)
@@ -144,19 +147,20 @@ def _require(wanted: DeviceKind, hardware: Hardware) -> None:
         )
 
 
-def thread_count(wanted: int, cores: int) -> int:
+def thread_count(wanted: int, cores: int, *, spare: bool = True) -> int:
     """Return the number of threads for the model.
 
     Args:
-        wanted: 0 for all cores but one.
+        wanted: 0 for all cores but one, or for all.
         cores: how many there are.
+        spare: whether 0 leaves one free.
 
     Raises:
         DeviceError: a negative number was asked for.
     """
     if wanted < 0:
         raise DeviceError(f"{wanted} threads are not possible. Give a number from 1, or 0 for all cores but one.")
-    return min(wanted, cores) if wanted else max(1, cores - 1)
+    return min(wanted, cores) if wanted else max(1, cores - spare)
 
 
 def apply_threads(threads: int) -> None:
@@ -170,10 +174,13 @@ def apply_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def give_way() -> None:
+def give_way() -> bool:
     """Let all other programs have the processor first, for work that nobody waits for with a hand on the mouse.
 
-    Where the system has no such notion (Windows), nothing is changed.
+    Returns:
+        False where the system has no such notion (Windows) and nothing was changed.
     """
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
+    if not hasattr(os, "nice"):
+        return False
+    os.nice(_NICE)
+    return True

@@ -85,7 +85,7 @@ class EngineSettings:
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: CPU threads for the model; 0 leaves one core to the rest of the machine.
+        threads: CPU threads for the model; 0 leaves one core to the rest of the machine, where it does not give way.
         store_dir: folder of the embedding store's disk tier.
         store_bytes: size cap of the disk tier.
         models_dir: folder of downloaded and imported weight files.

@@ -71,10 +71,9 @@ def make_services(settings: EngineSettings, log_file: str) -> Services:
         DeviceError: the chosen device is absent.
         StoreError: the folder chosen for the store cannot be used.
     """
-    device = choose(settings.device, settings.threads)
+    gives_way = settings.background and give_way()
+    device = choose(settings.device, settings.threads, spare=not gives_way)
     apply_threads(device.threads)
-    if settings.background:
-        give_way()
     folders = paths.default_folders()
     places = Places(
         paths.chosen(settings.models_dir, folders.models), paths.chosen(settings.store_dir, folders.store), log_file

@@ -22,7 +22,7 @@ BANDS, STREAMS, ALONE, TUNED = "bands", "streams", "head", "head-lora"
 _MIX = Schedule(steps=40, batch=1, checks=1)
 _PROCESSOR = {
     INSTANT: _MIX,
-    DECODER: Schedule(steps=65, batch=1, objects=3, prompts=3, checks=4, ways=4),
+    DECODER: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=4, ways=4),
     LATE: Schedule(steps=100, batch=1, objects=4, prompts=3, checks=5),
     WHOLE: Schedule(steps=160, batch=1, objects=4, prompts=3),
     BANDS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),

@@ -222,7 +222,7 @@ def _too_much(found: Estimate, disk_free: int) -> str:
             f"This needs about {found.memory / 1e9:.1f} GB of memory, and there are {found.available / 1e9:.1f} GB. "
             "Close other programs, or choose a lighter rung or a smaller model."
         )
-    needed = found.disk + 4 * max(found.file_bytes, 0) + _SPARE_DISK
+    needed = found.disk + found.file_bytes + _SPARE_DISK
     if disk_free and needed > disk_free:
         return (
             f"This needs about {needed / 1e9:.1f} GB on the disk, and {disk_free / 1e9:.1f} GB are free. Make room "

@@ -26,7 +26,7 @@ class PluginSettings:
     Attributes:
         node: the node of QGIS's settings tree that holds the entries.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: CPU threads for the model; 0 leaves one core free.
+        threads: CPU threads for the model; 0 leaves one core free while somebody clicks.
         store_folder: folder of the embedding store; empty for the engine's default.
         store_cap_gib: size cap of the embedding store on disk, GiB.
         models_folder: folder of downloaded weights; empty for the engine's default.
@@ -52,7 +52,7 @@ class PluginSettings:
         node: QgsSettingsTreeNode = given or QgsSettingsTree.createPluginTreeNode(PLUGIN_KEY)
         self.node = node
         self.device = QgsSettingsEntryString("device", node, "auto", "Computing device of the engine")
-        self.threads = QgsSettingsEntryInteger("threads", node, 0, "CPU threads; 0 leaves one core free")
+        self.threads = QgsSettingsEntryInteger("threads", node, 0, "CPU threads; 0 leaves one core free while clicking")
         self.store_folder = QgsSettingsEntryString("store-folder", node, "", "Folder of the embedding store")
         self.store_cap_gib = QgsSettingsEntryDouble("store-cap-gib", node, 4.0, "Size cap of the embedding store")
         self.models_folder = QgsSettingsEntryString("models-folder", node, "", "Folder of model weights")

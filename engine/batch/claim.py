@@ -109,14 +109,20 @@ class Claim:
         if time.monotonic() >= self._next_beat:
             self._beat()
 
-    def beat(self) -> None:
-        """Give a sign of life when it is time for one; called now and then while units take their time."""
+    def beat(self, run: str = "") -> None:
+        """Give a sign of life when it is time for one; called now and then while units take their time.
+
+        Args:
+            run: what is to be known of this run meanwhile: see :class:`.status.Meter`.
+        """
         if time.monotonic() < self._next_beat:
             return
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self.confirm()
+                if run:
+                    self._db.execute("INSERT OR REPLACE INTO job VALUES ('run', ?)", (run,))
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")

@@ -148,13 +148,13 @@ class Coordinator:
         """
         if not any(self._job.pending(raster.number, most=1) for raster in rasters):
             return
-        self._job.put(self._claim, state=BatchState.WAITING.value)
+        self._job.put(self._claim, state=BatchState.WAITING.value, run="{}")
         meter = Meter.of(self._job)
 
         def tick(tiles: int) -> None:
             meter.add(tiles)
             self._progress.report(meter.fraction, meter.sentence)
-            self._claim.beat()
+            self._claim.beat(meter.record())
 
         def done(result: UnitResult) -> None:
             if result.problem:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..batch_messages import BatchState, BatchStatus, RasterProgress
 from ..provenance import raster_name
-from .claim import is_claimed
+from .claim import BEAT_SECONDS, is_claimed
 from .items import RasterMark
 from .job_file import JobFile
 
@@ -64,8 +64,9 @@ class Meter:
         return f"{self.before + self.done} of {self.total} tiles{ending}"
 
     def record(self) -> str:
-        """Return what the job file keeps of this run."""
-        return json.dumps({"tiles": self.done - self.free, "seconds": round(time.monotonic() - self.begun, 3)})
+        """Return what the job file keeps of this run: its rate, and how far it was when."""
+        measured = {"tiles": self.done - self.free, "seconds": round(time.monotonic() - self.begun, 3)}
+        return json.dumps({**measured, "done": self.before + self.done, "at": round(time.time(), 3)})
 
 
 def rate_of(tiles: int, seconds: float) -> float:
@@ -103,7 +104,7 @@ def status_of(job: JobFile) -> BatchStatus:
         state = BatchState.RUNNING
     elif not working and state is BatchState.WRITING:
         state = BatchState.WAITING
-    run = json.loads(str(job.get("run", "{}")))
+    run = json.loads(str(job.get("run", "{}"))) if working else {}
     rate = rate_of(run.get("tiles", 0), run.get("seconds", 0.0))
     rasters = tuple(_rasters(job, state))
     tiles, done = sum(item.tiles for item in rasters), sum(item.done for item in rasters)
@@ -120,11 +121,28 @@ def status_of(job: JobFile) -> BatchStatus:
         done=done,
         objects=int(str(job.get("objects", ""))) if job.get("objects", "") != "" else sum(i.objects for i in rasters),
         rate=rate if state is BatchState.RUNNING else 0.0,
-        seconds_left=seconds_left(left, rate) if state is BatchState.RUNNING else -1.0,
+        seconds_left=run_left(left, done, run) if state is BatchState.RUNNING else -1.0,
         rasters=rasters,
         outputs=tuple(path for path in written),
         notes=tuple(json.loads(str(job.get("notes", "[]")))),
     )
+
+
+def run_left(tiles: int, done: int, run: dict[str, float]) -> float:
+    """Return the time that a run has left, seconds; negative where not known yet.
+
+    Args:
+        tiles: of units that are not done.
+        done: tiles of those that are.
+        run: as :meth:`Meter.record` keeps it.
+    """
+    begun = max(run.get("done", done) - done, 0)  # tiles of units that are half done
+    left = seconds_left(tiles - int(begun), rate_of(int(run.get("tiles", 0)), run.get("seconds", 0.0)))
+    if left <= 0:
+        return left
+    # The record is renewed with each sign of life; clocks of other machines may differ by any time.
+    age = time.time() - run.get("at", 0.0)
+    return max(left - min(max(age, 0.0), BEAT_SECONDS), 1.0)
 
 
 _RASTERS = (

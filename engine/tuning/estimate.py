@@ -38,6 +38,9 @@ _UNITS = 3
 _FILE_BYTES = 16_384
 """Of an adapter's file besides its tensors: the card."""
 
+_CHECKPOINTS = 8
+"""Times the adapter's tensors in a checkpoint: they, the best ones, two moments; the old file and the new one."""
+
 _GROWTH = 1.6
 """On the processor every number of objects and prompts leaves behind pieces of memory of its own: measured 1.3 to 1.8
 times what the first steps take."""
@@ -194,7 +197,8 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
     # Crops are drawn with their lay by chance, so some come twice: that many different ones are encoded.
     crops = ways * (1 - (1 - 1 / ways) ** draws) if _keeps(ready) else 0.0
     size = 2 * _channels(ready) * (ready.dataset.size // 16) ** 2
-    disk = max(0, round(crops) * size - DEFAULT_BYTES)
+    written = sum(value.nbytes for value in ready.adapter.state_dict().values())
+    disk = max(0, round(crops) * size - DEFAULT_BYTES) + _CHECKPOINTS * written
     kept = sum(samples.most_kept() for samples in (ready.train, ready.held_out) if samples is not None)
     on_host = min(round(crops) * size, DEFAULT_BYTES) + kept
     # What is kept lies in the machine's memory; of a GPU's the step alone is told.
@@ -208,7 +212,7 @@ def _concluded(ready: Prepared, timed: _Timed, reading: float, peak: int) -> Est
         disk=disk,
         trainable=count(value for _, value in ready.adapter.trainable_parameters()),
         notes=(*ready.notes, *timed.notes),
-        file_bytes=_FILE_BYTES + sum(value.nbytes for value in ready.adapter.state_dict().values()),
+        file_bytes=_FILE_BYTES + written,
     )
 
 

@@ -43,6 +43,8 @@ _SURE = 0.8
 """Predicted IoU of a sure answer; a third of the answers is taken in any case: some models are never so sure."""
 _LOST = 0.05
 """A loss of IoU that is worth telling."""
+_ALIKE = 0.7
+"""Mean IoU of two models' answers from which on they are called alike."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,11 @@ def _told(pairs: NDArray[np.float64], agreed: NDArray[np.float64], seed: int) ->
         parts.append(f"outlines that the model was sure of agree to {mean:.2f} (1 is the same)")
     if not parts:
         return Generality()
+    alike = not len(agreed) or float(agreed.mean()) >= _ALIKE
     verdict = "Other things are outlined as well as before"
+    if not alike:  # which may be better or worse; only drawn outlines could tell
+        verdict = "Other things are outlined otherwise than before"
+        verdict += ", but as well" if len(pairs) > 1 else ": look at some before you use the adapter for them"
     if doubtful:
         verdict = "Other things may be outlined a little worse than before"
     if lost:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from samtune.engine.batch import worker
+from samtune.engine.batch.job_file import JobFile
 from samtune.engine.batch.spec import read_manifest
-from samtune.engine.batch.status import Meter, in_words, rate_of, seconds_left
-from samtune.engine.batch_messages import BatchResult, BatchSpec, BatchStatus, BatchTask
+from samtune.engine.batch.status import Meter, in_words, rate_of, run_left, seconds_left, status_of
+from samtune.engine.batch_messages import BatchRasters, BatchResult, BatchRunParams, BatchSpec, BatchStatus, BatchTask
 from samtune.engine.cli import main
+from samtune.engine.progress import NullProgress
 from samtune.engine.wire import from_wire, to_wire
 from samtune.models.errors import OutputError
 from shapely.geometry import Point
 
 from ..engine.fakes import FakeModel, FakeModels
-from .jobs import SIZE, discs, on_map, prompt_spec, prompts, row_dicts
+from .jobs import SIZE, discs, on_map, prompt_spec, prompts, row_dicts, service
 
 PLACES = [(120, 130), (300, 300), (560, 200)]
 
@@ -104,7 +107,36 @@ def test_time_left_follows_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.rate == pytest.approx(1 / 3)
     assert "21 of 101 tiles" in meter.sentence
     assert "4 min left" in meter.sentence
-    assert json.loads(meter.record()) == {"tiles": 20, "seconds": 60.0}
+    record = json.loads(meter.record())
+    assert record == {"tiles": 20, "seconds": 60.0, "done": 21, "at": pytest.approx(time.time(), abs=60)}
     assert (rate_of(0, 5.0), seconds_left(5, 0.0), seconds_left(0, 0.0)) == (0.0, -1.0, 0.0)
     assert [in_words(seconds) for seconds in (40, 720, 12000)] == ["40 s", "12 min", "3 h 20 min"]
     assert [in_words(seconds) for seconds in (119, 148, 594, 596)] == ["2 min", "2 min 30 s", "9 min 50 s", "10 min"]
+
+
+def test_the_file_says_the_time_left_within_units_too() -> None:
+    run = {"tiles": 20, "seconds": 60.0, "done": 21, "at": time.time()}
+    # units of 16 tiles: one is done, five tiles of the next ones are
+    assert run_left(101 - 16, 16, run) == pytest.approx(240, abs=1)
+    assert run_left(101 - 16, 16, {**run, "at": time.time() - 6}) == pytest.approx(234, abs=1)
+    assert run_left(101 - 16, 16, {**run, "at": time.time() - 3600}) == pytest.approx(230, abs=1)  # another clock
+    assert run_left(5, 16, {**run, "at": time.time() - 3600}) == 0
+    assert run_left(85, 16, {}) == -1
+
+
+def test_a_running_job_is_asked_within_its_first_unit(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file tells the rate and the time left before any unit is done."""
+    monkeypatch.setattr("samtune.engine.batch.claim.BEAT_SECONDS", 0.0)
+    said: list[BatchStatus] = []
+    job = scene / "long.samjob"
+
+    class Asking(NullProgress):
+        def report(self, _fraction: float, message: str) -> None:
+            if " tiles" in message:
+                with JobFile(job) as opened:
+                    said.append(status_of(opened))
+
+    spec = BatchSpec(BatchTask.EMBEDDINGS, BatchRasters((str(scene / "rasters" / "a.tif"),)))
+    service(scene).run(BatchRunParams(str(job), spec), Asking())
+    early = [status for status in said if not status.done]
+    assert any(status.rate > 0 and status.seconds_left > 0 for status in early)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from samtune.engine.device import DeviceKind, TorchHardware, apply_threads, choose, thread_count
+from samtune.engine.messages import EngineSettings
+from samtune.engine.services import make_services
 from samtune.models.errors import DeviceError
 
 GIB = 1024**3
@@ -89,6 +92,23 @@ def test_threads_leave_a_core_and_never_exceed_the_machine(wanted: int, cores: i
         assert number == cores - 1
     if 0 < wanted <= cores:
         assert number == wanted
+
+
+@pytest.mark.parametrize(("background", "nice", "expected"), [(False, True, 1), (True, True, 2), (True, False, 1)])
+def test_work_that_gives_way_takes_every_core(
+    background: bool, nice: bool, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot give way, one core is left for the hand on the mouse."""
+    told: list[int] = []
+    monkeypatch.setattr(TorchHardware, "cores", lambda _: 2)
+    monkeypatch.setattr("samtune.engine.services.apply_threads", told.append)
+    if nice:
+        monkeypatch.setattr(os, "nice", lambda _: 0, raising=False)
+    else:
+        monkeypatch.delattr(os, "nice", raising=False)
+    settings = EngineSettings("cpu", store_dir=str(tmp_path / "store"), models_dir=str(tmp_path), background=background)
+    make_services(settings, "")
+    assert told == [expected]
 
 
 def test_negative_threads_are_refused() -> None:

@@ -22,3 +22,20 @@ def test_the_sentence_agrees_with_the_interval(changes: tuple[float, ...], begin
     assert found.sentence.startswith(begins)
     row = found.figures[0]
     assert (row.high < 0) <= ("worse" in found.sentence), "a loss beyond chance is not called as well as before"
+
+
+@pytest.mark.parametrize(
+    ("changes", "agreed", "begins"),
+    [
+        ((), 0.9, "Other things are outlined as well as before."),
+        ((), 0.1, "Other things are outlined otherwise than before: look at some"),
+        ((0.01, -0.01, 0.02), 0.1, "Other things are outlined otherwise than before, but as well."),
+        ((-0.2, -0.25, -0.3, -0.2), 0.1, "Other things are outlined worse than before"),
+    ],
+)
+def test_other_answers_are_not_called_as_before(changes: tuple[float, ...], agreed: float, begins: str) -> None:
+    """Without drawn outlines, answers that differ may be better or worse; the sentence says so."""
+    before = np.full(len(changes), 0.6)
+    found = _told(np.stack([before, before + np.array(changes)], axis=1), np.full(8, agreed), 0)
+    assert found.sentence.startswith(begins)
+    assert f"agree to {agreed:.2f}" in found.sentence
