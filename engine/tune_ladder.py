@@ -25,8 +25,8 @@ _PROCESSOR = {
     DECODER: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=4, ways=4),
     LATE: Schedule(steps=100, batch=1, objects=4, prompts=3, checks=5),
     WHOLE: Schedule(steps=160, batch=1, objects=4, prompts=3),
-    BANDS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
-    STREAMS: Schedule(steps=120, batch=1, objects=4, prompts=3, checks=5),
+    BANDS: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=3),
+    STREAMS: Schedule(steps=60, batch=1, objects=3, prompts=3, checks=3),
     ALONE: Schedule(steps=160, batch=2, checks=4, ways=4),
     TUNED: Schedule(steps=120, batch=2, checks=5),
 }

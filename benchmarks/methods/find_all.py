@@ -1,9 +1,9 @@
 """Find all on real imagery, the whole way: ``python benchmarks/find_all.py``.
 
-Images of NWPU VHR-10 (``val.json``) with a class are laid side by side in one raster, and some in which there is none of
-it. Images are drawn by the seed until there are enough objects to learn from; all of these lie in the labelled extent,
-as where an analyst drew every one of an area. Then ``samtune find`` searches all other images. An object is found where
-an outline has an IoU above 0.5 with it; each outline can find one.
+Images of NWPU VHR-10 (``val.json``) with a class are laid side by side in one raster, and some in which there is none
+of it. Images are drawn by the seed until there are enough objects to learn from; all of these lie in the labelled
+extent, as where an analyst drew every one of an area. Then ``samtune find`` searches all other images. An object is
+found where an outline has an IoU above 0.5 with it; each outline can find one.
 """
 
 from __future__ import annotations

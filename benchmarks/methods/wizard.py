@@ -3,7 +3,7 @@
 The whole chain as the wizard's engine side does it, with ``tiny`` and two threads: read the polygons, hold every block
 of ground out once, train, measure, check on other imagery, write the adapter and its report. Then base and adapter are
 measured once more on the polygons that took no part at all, as ``samtune adapter compare`` does: that gain is the one
-in the table. The rungs are those of the ladder, with their own schedules. Holding out, which trains six times, is left
+in the table. The rungs are those of the ladder, with their own schedules. Holding out, which trains five times, is left
 out by ``--gain-only``.
 
 Without ``--data`` the set is the built-up areas of the Landsat scene that ships with SamTune. With it, a folder as for

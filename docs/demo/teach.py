@@ -32,6 +32,8 @@ ROOFS = (18, 19, 21, 23, 24, 25, 26, 27, 34, 35, 36, 37, 40, 41, 44)
 
 LEARN, TASK, HOW, TRAINING, BETTER, KEEP = range(6)
 PATIENCE = 1200.0
+CURVE = 9
+"""Looks at what is held out after which the curves are pictured, where there are so many."""
 
 
 class Lesson:
@@ -131,6 +133,7 @@ class Lesson:
         wait_for(
             lambda: bool(runner.held_out and runner.watch.pictures) or not runner.active, PATIENCE, "curves", self.why
         )
+        wait_for(lambda: len(runner.held_out) >= CURVE or not runner.active, PATIENCE, "longer curves", self.why)
         if runner.active:
             self.picture("04-training")
         wait_for(lambda: not runner.active, PATIENCE, "the end of the run", self.why)
@@ -141,6 +144,9 @@ class Lesson:
         """Page 5: whether it is better."""
         self.seconds["from opening the wizard to the verdict"] = time.monotonic() - self.began
         settle(500)
+        command = self.wizard.better.command_edit  # its options are worth a picture, not where files lie here
+        command.setCursorPosition(len(command.text()))
+        command.setCursorPosition(command.text().index("--class-field"))
         self.picture("05-better")
         self.next()
 

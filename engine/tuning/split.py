@@ -20,7 +20,7 @@ FEWEST = 3
 LEAST_HELD = 4
 """When a hold-out would have fewer objects, every block of ground is held out once instead."""
 
-MOST_FOLDS = 5
+MOST_FOLDS = 4
 
 _BLOCKS = 5
 _HALVINGS = 4
@@ -124,7 +124,7 @@ def split(dataset: Dataset, share: float, seed: int, check: Check = never_stops)
 
 
 def folds(dataset: Dataset, seed: int) -> tuple[Split, ...]:
-    """Hold out every block of ground once, in at most five groups of blocks with about as many objects each.
+    """Hold out every block of ground once, in at most four groups of blocks with about as many objects each.
 
     Args:
         dataset: the ground.
