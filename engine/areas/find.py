@@ -16,8 +16,9 @@ from ..ground import aspect
 from ..messages import OutlineOptions
 from ..progress import Progress
 from ..tuning.reading import CropInputs
-from .joining import Piece, join, middle
+from .joining import join, middle
 from .looking import Candidate, FindLook
+from .pieces import Piece
 from .reading import CropReader
 from .tiles import Tile, TilePlan
 
@@ -187,4 +188,7 @@ def contributed(plan: TilePlan, tile: Tile, candidate: Candidate, valid: NDArray
     bounds = np.array(placed.bounds)
     border = bool((bounds[:2] < core[:2] + cell).any() or (bounds[2:] > core[2:] - cell).any())
     window = (left, top, left + size, top + size)
-    return Piece(tile.number, window, placed, candidate.label, candidate.score, cut, bool(owned), border or cut)
+    ends = (plan.frame.width / tile.crop.scale, plan.frame.height / tile.crop.scale)
+    opens = (left > 0, top > 0, left + size < ends[0], top + size < ends[1])
+    score = candidate.score
+    return Piece(tile.number, window, placed, candidate.label, score, cut, bool(owned), border or cut, opens)

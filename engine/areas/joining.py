@@ -15,36 +15,14 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
+from .pieces import Piece
+from .straight import ends_straight
+
 CONTINUES = 0.5
 """Parts of one class are of one object where, of the ground that both crops show, they share this much of the less."""
 
 _HINT = 0.1
 """Two outlines that share less than this of the smaller one cannot be of one object, whatever they are joined with."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """An object, or a part of one, as one crop shows it.
-
-    Attributes:
-        tile: number of the crop.
-        window: left, top, right, bottom of the crop.
-        outline: valid.
-        label: its class.
-        score: 0 to 1.
-        cut: it reaches a side of the crop beyond which the raster goes on.
-        owned: its middle lies in the crop's core.
-        border: it reaches beyond the core, so that a neighbour may have it too.
-    """
-
-    tile: int
-    window: tuple[float, float, float, float]
-    outline: MultiPolygon
-    label: int
-    score: float
-    cut: bool
-    owned: bool
-    border: bool
 
 
 @dataclass(frozen=True)
@@ -195,16 +173,23 @@ def _united(parts: Sequence[Piece], check: Callable[[], None], rules: Rules) -> 
     """Join parts that continue each other; a part alone stays where no crop could show more of it.
 
     Where objects may lie in objects, a part alone goes: another crop that shows more of the ground saw nothing of the
-    kind there, and its straight side is the crop's (SAM's generator drops masks at its crops' sides likewise).
+    kind there, and its straight side is the crop's (SAM's generator drops masks at its crops' sides likewise). So goes
+    what is joined and still ends straight.
     """
     pairs = _pairs(parts, parts, check)
     groups = groups_of(len(parts), (pair for pair in pairs if pair[0] < pair[1] and _joined(parts, pair, check, rules)))
     alone = rules.contained is not None
-    return [
-        _union([parts[index] for index in group])
-        for group in groups
-        if len(group) > 1 or (alone and parts[group[0]].owned)
-    ]
+    found: list[Piece] = []
+    for group in groups:
+        check()
+        members = [parts[index] for index in group]
+        if len(members) == 1:
+            found.extend(members if alone and members[0].owned else ())
+            continue
+        whole = _union(members)
+        if alone or not ends_straight(members, whole.outline):
+            found.append(whole)
+    return found
 
 
 def _joined(parts: Sequence[Piece], pair: tuple[int, int], check: Callable[[], None], rules: Rules) -> bool:
@@ -213,8 +198,6 @@ def _joined(parts: Sequence[Piece], pair: tuple[int, int], check: Callable[[], N
 
 
 def _union(group: Sequence[Piece]) -> Piece:
-    if len(group) == 1:
-        return group[0]
     areas = np.array([piece.outline.area for piece in group])
     score = float((areas * [piece.score for piece in group]).sum() / areas.sum())
     found = shapely.union_all([piece.outline for piece in group])

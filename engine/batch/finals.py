@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from ...models import registry
-from ..areas.joining import Piece
+from ..areas.pieces import Piece
 from ..areas.tiles import TilePlan
 from .fragments import join_rows, unpacked
 from .items import BatchObject, Fragment, JobRaster

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import shapely
 
-from ..areas.joining import Piece, Rules, connected, join
+from ..areas.joining import Rules, connected, join
+from ..areas.pieces import Piece
 from ..areas.tiles import Axis, TilePlan
 from .items import Fragment
 
@@ -106,13 +107,18 @@ def packed(piece: Piece, label: str) -> Fragment:
         piece: of an object.
         label: name of its class.
     """
-    extra = {"window": piece.window, "class": piece.label, "flags": [piece.cut, piece.owned, piece.border]}
+    extra = {
+        "window": piece.window,
+        "class": piece.label,
+        "flags": [piece.cut, piece.owned, piece.border, *piece.opens],
+    }
     return Fragment(piece.tile, piece.outline.wkb, label, piece.score, json.dumps(extra))
 
 
 def unpacked(fragment: Fragment) -> Piece:
     """Make a piece of what the job file holds."""
     extra = json.loads(fragment.extra)
-    cut, owned, border = extra["flags"]
-    outline = shapely.from_wkb(fragment.wkb)
-    return Piece(fragment.tile, tuple(extra["window"]), outline, extra["class"], fragment.score, cut, owned, border)
+    cut, owned, border, *opens = extra["flags"]
+    outline, window = shapely.from_wkb(fragment.wkb), tuple(extra["window"])
+    sides = tuple(opens or (True,) * 4)  # jobs begun before this was noted say nothing
+    return Piece(fragment.tile, window, outline, extra["class"], fragment.score, cut, owned, border, sides)

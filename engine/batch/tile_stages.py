@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ...models import registry
 from ...models.errors import RasterError
 from ..areas.find import contributed, on_ground, within
-from ..areas.joining import Piece, Rules
+from ..areas.joining import Rules
 from ..areas.looking import Candidate, FindLook, InstanceLook, MapLook, SemanticLook
+from ..areas.pieces import Piece
 from ..areas.reading import CropReader
 from ..areas.tiles import Tile, TilePlan
 from ..batch_messages import BatchTask

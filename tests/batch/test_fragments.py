@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,14 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samtune.engine.areas.find import contributed
-from samtune.engine.areas.joining import Piece, Rules, join
+from samtune.engine.areas.joining import Rules, join
+from samtune.engine.areas.pieces import Piece
 from samtune.engine.areas.reading import CropReader
 from samtune.engine.areas.tiles import TilePlan
 from samtune.engine.batch.fragments import join_rows, own_ground, packed, part, unpacked
 from samtune.engine.batch.items import Unit
 from samtune.engine.batch.planning import tile_units, tiles_of
+from shapely.geometry import MultiPolygon, Polygon
 
 from ..areas.scenes import TruthLook, scene, written
 
@@ -124,3 +128,43 @@ def test_blocks_hold_every_tile_once(tmp_path: Path, side: int) -> None:
     numbers = [tile.number for unit in units for tile in tiles_of(plan, unit)]
     assert sorted(numbers) == [tile.number for tile in plan]
     assert [unit.tiles for unit in units] == [len(list(tiles_of(plan, unit))) for unit in units]
+
+
+def _part(tile: int, window: tuple[float, float, float, float], outline: Polygon) -> Piece:
+    return Piece(tile, window, MultiPolygon([outline]), 1, 0.9, cut=True, owned=True, border=True)
+
+
+LEFT, RIGHT = (0.0, 0.0, 96.0, 96.0), (72.0, 0.0, 168.0, 96.0)
+"""Windows of two crops that share 24 pixels."""
+
+
+def test_what_still_ends_straight_where_a_crop_ended_is_not_kept() -> None:
+    """The crop that goes on there saw the object end elsewhere: the two do not agree."""
+    first = _part(0, LEFT, shapely.box(60, 20, 96, 60))
+    agrees = _part(1, RIGHT, shapely.box(72, 20, 130, 60))
+    less = _part(1, RIGHT, shapely.box(72, 30, 130, 60))
+    (whole,) = join([first, agrees], never, NESTED)
+    assert whole.outline.equals(shapely.box(60, 20, 130, 60))
+    assert join([first, less], never, NESTED) == []
+    assert len(join([first, less], never)) == 1, "where objects do not lie in objects, all that was found is kept"
+
+
+def test_an_object_that_really_ends_there_is_kept() -> None:
+    """The neighbour, whose crop goes on, sees it end at the very place where the first crop ends; likewise a raster."""
+    first = replace(_part(0, LEFT, shapely.box(0, 20, 96, 60)), opens=(False, True, True, True))
+    second = _part(1, RIGHT, shapely.union(shapely.box(72, 20, 96, 60), shapely.box(90, 20, 94, 96)))
+    assert len(join([first, second], never, NESTED)) == 1
+    beyond = _part(1, RIGHT, shapely.box(72, 20, 130, 60))
+    (whole,) = join([first, beyond], never, NESTED)
+    assert whole.outline.bounds[0] == 0
+    open_left = replace(first, opens=(True, True, True, True))
+    assert join([open_left, beyond], never, NESTED) == []
+
+
+def test_the_sides_beyond_which_a_raster_goes_on_survive_the_job_file() -> None:
+    part_seen = replace(_part(0, LEFT, shapely.box(0, 20, 96, 60)), opens=(False, True, True, False))
+    assert unpacked(packed(part_seen, "")) == part_seen
+    old = packed(part_seen, "")
+    content = json.loads(old.extra)
+    content["flags"] = content["flags"][:3]
+    assert unpacked(replace(old, extra=json.dumps(content))).opens == (True,) * 4
