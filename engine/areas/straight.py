@@ -13,8 +13,8 @@ from shapely.geometry.base import BaseGeometry
 
 from .pieces import Piece
 
-LONGEST = 6.0
-"""A straight end that is longer shows; real outlines touch a crop's side for a shorter way, by chance."""
+LONGEST = 3.0
+"""A straight end that is longer shows, all the more at coarser levels; outlines touch a side for less, by chance."""
 
 _ON, _NEAR = 0.05, 2.0
 
