@@ -152,7 +152,7 @@ def test_what_still_ends_straight_where_a_crop_ended_is_not_kept() -> None:
 def test_an_object_that_really_ends_there_is_kept() -> None:
     """The neighbour, whose crop goes on, sees it end at the very place where the first crop ends; likewise a raster."""
     first = replace(_part(0, LEFT, shapely.box(0, 20, 96, 60)), opens=(False, True, True, True))
-    second = _part(1, RIGHT, shapely.union(shapely.box(72, 20, 96, 60), shapely.box(90, 20, 94, 96)))
+    second = _part(1, RIGHT, shapely.union(shapely.box(72, 20, 96, 60), shapely.box(92, 20, 94, 96)))
     assert len(join([first, second], never, NESTED)) == 1
     beyond = _part(1, RIGHT, shapely.box(72, 20, 130, 60))
     (whole,) = join([first, beyond], never, NESTED)
