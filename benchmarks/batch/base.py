@@ -26,6 +26,7 @@ from samtune.models.errors import CancelledByUser
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "benchmarks" / "batch.py"
 SAMPLE = ROOT / "docs" / "sample" / "neon_osbs.tif"
+SCENE = SAMPLE.with_name("landsat_raleigh.tif")
 SEED = 0
 MANY = {"iou": 0.01, "stability": 0.01}
 """Options with which a job that outlines everything keeps nearly all that the model answers."""

@@ -10,9 +10,10 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
+from rasterio.enums import Resampling
 from rasterio.windows import Window
 
-from .base import SAMPLE
+from .base import SAMPLE, SCENE
 
 _SOURCE = (
     '<SimpleSource><SourceFilename relativeToVRT="0">{file}</SourceFilename><SourceBand>{band}</SourceBand>'
@@ -79,6 +80,23 @@ def patchwork(path: Path, side: int, sources: Sequence[Path]) -> int:
             high, wide = min(step, side - row * step), min(step, side - column * step)
             out.write(picture[:, :high, :wide], window=Window(column * step, row * step, wide, high))
     return step
+
+
+def magnified(path: Path, times: int = 4) -> Path:
+    """Write the satellite scene that ships with SamTune so much larger that it takes several tiles.
+
+    Args:
+        path: of the GeoTIFF.
+        times: pixels for each of its pixels, in both directions.
+    """
+    with rasterio.open(SCENE) as scene:
+        side = times * scene.width
+        pixels = scene.read((4, 3, 2), out_shape=(3, side, side), resampling=Resampling.cubic)
+        grid = scene.transform @ rasterio.Affine.scale(1 / times)
+        profile = {"crs": scene.crs, "transform": grid, "width": side, "height": side, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as out:
+        out.write(pixels)
+    return path
 
 
 def prompts_file(path: Path, raster: Path, pixels: Sequence[tuple[float, float]]) -> Path:

@@ -26,7 +26,7 @@ from scipy.stats import beta
 
 from .base import SAMPLE, Counting, Options, run_job, spec_of
 from .picture import draw
-from .scenes import patchwork
+from .scenes import magnified, patchwork
 
 SIZE = 512
 KEPT = {"iou": 0.35, "stability": 0.3}
@@ -130,13 +130,10 @@ def measure(options: Options) -> list[Any]:
     """Outline everything, and look at the borders."""
     side = SIZE + 384 * (2 if options.quick else 6)
     sources = [SAMPLE] if options.data is None else sorted(options.data.glob("*.tif"))
-    found, raster = outlined(options, "seams", side, sources, 8)
+    found, _ = outlined(options, "seams", side, sources, 8)
     if options.picture is not None:
-        if options.data is not None:
-            found_here, raster = outlined(options, "picture", SIZE + 384 * 2, [SAMPLE], 8)
-        else:
-            found_here = found
-        draw(options.picture, raster, found_here.shapes, found_here.borders)
+        shown, raster = outlined(options, "picture", SIZE + 384, [magnified(options.folder / "magnified.tif")], 12)
+        draw(options.picture, raster, shown.shapes, shown.borders)
     return rows_of(options, found)
 
 
