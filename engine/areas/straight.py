@@ -26,7 +26,6 @@ def ends_straight(parts: Sequence[Piece], joined: BaseGeometry) -> bool:
         parts: that it is joined from.
         joined: the outline.
     """
-    shapely.prepare(joined)
     edge = joined.boundary
     return any(
         _ends_at(axis, place, line, parts, edge) for part in parts if part.cut for axis, place, line in _sides(part)
