@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
-from start import local, measure
+from start import measure
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run everything and print the table."""
-    args = local("report").arguments("Nonsense must be called not better.", argv)
-    return measure("shuffled", args)
+    parser = argparse.ArgumentParser(description="Nonsense must be called not better.")
+    parser.add_argument("--quick", action="store_true", help="few seeds, few steps: to see that it runs")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--wizard", action="store_true", help="as many steps as the wizard recommends; nonsense only")
+    return measure("shuffled", parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -663,6 +663,20 @@ def test_several_further_bands_are_chosen_without_opening_the_list_again(
     assert combo.checkedItems() == ["Band 1", "Band 3"]
 
 
+def test_a_list_stays_open_when_the_polygons_have_been_looked_at(teaching: Teaching, roofs: QgsVectorLayer) -> None:
+    wizard = teaching.open()
+    combo, button = wizard.learn.rasters.further_combo, wizard.button(QWizard.WizardButton.NextButton)
+    combo.showPopup()
+    assert not wizard.learn.isComplete()
+    wait_until(wizard.learn.isComplete)
+    spin(300)
+    assert combo.view().isVisible()
+    combo.hidePopup()
+    wait_until(button.isEnabled)
+    teaching.controller.draft.set_labels(())
+    wait_until(lambda: not button.isEnabled())
+
+
 def test_filter_selection_and_class_in_the_page(wizard: TuneWizard, teaching: Teaching, roofs: QgsVectorLayer) -> None:
     labels = wizard.learn.labels
     labels.filter_edit.setExpression('"size" < 5')

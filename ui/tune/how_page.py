@@ -15,7 +15,6 @@ from qgis.PyQt.QtWidgets import (
     QVBoxLayout,
     QWidget,
     QWizard,
-    QWizardPage,
 )
 
 from ...engine.tune_messages import Rung
@@ -25,9 +24,10 @@ from ...plugin.tune_texts import estimate_rows
 from ..forms import text_label
 from .expert_box import ExpertBox
 from .learn_page import scrolled
+from .page import TunePage
 
 
-class HowPage(QWizardPage):
+class HowPage(TunePage):
     """The rungs of the ladder, the estimate, and the expert's panel.
 
     Attributes:
@@ -131,7 +131,7 @@ class HowPage(QWizardPage):
         self.notes_label.setText(notes)
         self.notes_label.setTextFormat(Qt.TextFormat.PlainText)
         self.notes_label.setVisible(bool(notes))
-        self.completeChanged.emit()
+        self.tell_completeness()
 
     def _show_estimate(self) -> None:
         while self.estimate.rowCount():

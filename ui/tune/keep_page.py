@@ -9,14 +9,14 @@ from qgis.PyQt.QtWidgets import (
     QProgressBar,
     QVBoxLayout,
     QWidget,
-    QWizardPage,
 )
 
 from ...plugin.tune_controller import TuneController
 from ..forms import text_label
+from .page import TunePage
 
 
-class KeepPage(QWizardPage):
+class KeepPage(TunePage):
     """What the adapter is called, and what happens when it is kept.
 
     Attributes:
@@ -76,7 +76,7 @@ class KeepPage(QWizardPage):
         self.problem_label.setText(controller.keep_problem)
         self.problem_label.setVisible(bool(controller.keep_problem))
         self.busy.setVisible(controller.keeping)
-        self.completeChanged.emit()
+        self.tell_completeness()
 
     def _use_text(self) -> str:
         if self._controller.in_use:

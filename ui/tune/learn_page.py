@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from qgis.core import QgsProject
 from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget, QWizardPage
+from qgis.PyQt.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from ...plugin.tune_controller import TuneController
 from .extent_picker import ExtentPicker
 from .inspection_view import InspectionView
 from .label_picker import LabelPicker
+from .page import TunePage
 from .raster_picker import RasterPicker
 from .resume_banner import ResumeBanner
 
 
-class LearnPage(QWizardPage):
+class LearnPage(TunePage):
     """Choices on the left, what they give on the right.
 
     Attributes:
@@ -56,7 +57,7 @@ class LearnPage(QWizardPage):
         rows.addWidget(self.banner)
         rows.addLayout(columns, 1)
         self.inspection.level_wanted.connect(draft.set_level)
-        controller.preparer.inspected.connect(self.completeChanged)
+        controller.preparer.inspected.connect(self.tell_completeness)
 
     def isComplete(self) -> bool:
         """Called by Qt: there must be something to learn from."""

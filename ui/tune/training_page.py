@@ -13,7 +13,6 @@ from qgis.PyQt.QtWidgets import (
     QVBoxLayout,
     QWidget,
     QWizard,
-    QWizardPage,
 )
 
 from ...engine.tune_messages import CurvePoint, RunState, TuneAction
@@ -22,6 +21,7 @@ from ...plugin.tune_controller import TuneController
 from ...plugin.tune_runner import RunStage
 from ...plugin.tune_texts import duration_text
 from .curves import HELD_OUT, LOSS, Curve, CurveChart
+from .page import TunePage
 from .pictures import PictureStrip
 
 PICTURE_SIDE = 208
@@ -32,7 +32,7 @@ SMOOTHING = 0.15
 FAINT = QColor(LOSS.red(), LOSS.green(), LOSS.blue(), 90)
 
 
-class TrainingPage(QWizardPage):
+class TrainingPage(TunePage):
     """A view of the runner.
 
     Attributes:
@@ -205,7 +205,7 @@ class TrainingPage(QWizardPage):
 
     def _on_stage(self) -> None:
         self.refresh()
-        self.completeChanged.emit()
+        self.tell_completeness()
 
 
 def _valued(points: tuple[CurvePoint, ...]) -> list[CurvePoint]:
