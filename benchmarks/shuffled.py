@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few seeds, few steps: to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--wizard", action="store_true", help="as many steps as the wizard recommends; nonsense only")
+    parser.add_argument("--only", choices=("clicks", "maps"), help="only this kind of adapter")
     return measure("shuffled", parser.parse_args(argv))
 
 

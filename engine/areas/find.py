@@ -182,9 +182,10 @@ def contributed(plan: TilePlan, tile: Tile, candidate: Candidate, valid: NDArray
     # Masks of one object differ a little from crop to crop: where the middle is near a border, both may bring it.
     slack = HOLD_MARGIN * size
     x, y = middle(placed)
-    owned = core[0] - slack <= x <= core[2] + slack and core[1] - slack <= y <= core[3] + slack
-    if not (shapely.intersects(placed, shapely.box(*core)) if cut else owned):
+    beyond = max(core[0] - x, x - core[2], core[1] - y, y - core[3])
+    if not (shapely.intersects(placed, shapely.box(*core)) if cut else beyond <= slack):
         return None
+    owned = beyond <= (slack if cut else 0)
     bounds = np.array(placed.bounds)
     border = bool((bounds[:2] < core[:2] + cell).any() or (bounds[2:] > core[2:] - cell).any())
     window = (left, top, left + size, top + size)

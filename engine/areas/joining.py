@@ -2,8 +2,10 @@
 
 Coordinates are pixels of the level, counted from the raster's first corner. An object that a crop shows whole belongs
 to the crop whose core holds its middle; the same object, seen a little differently by the neighbour, is found by
-overlap. What a crop's border cuts is part of an object that another crop shows whole, and goes; or of one larger than a
-crop, whose parts agree on the ground that two crops share, and are joined.
+overlap. One whose middle each of two crops sees on the other's side would be nobody's: so a crop also brings what lies
+a little beyond its core, and that stays if another crop shows it too. (If it stayed anyway, the guesses of two crops
+would add up along their border.) What a crop's border cuts is part of an object that another crop shows whole, and
+goes; or of one larger than a crop, whose parts agree on the ground that two crops share, and are joined.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def join(pieces: Sequence[Piece], check: Callable[[], None], rules: Rules = Rule
     Returns:
         Objects, the surest first. Those that were joined have the number of their first crop.
     """
-    wholes = [piece for piece in pieces if not piece.cut]
+    wholes = _confirmed([piece for piece in pieces if not piece.cut], pieces, check, rules)
     parts = _not_in(wholes, [piece for piece in pieces if piece.cut], check, rules)
     joined = _united(parts, check, rules)
     # An object joined from parts goes before what a single crop took for a whole within it.
@@ -128,6 +130,22 @@ def _pairs(left: Sequence[Piece], right: Sequence[Piece], check: Callable[[], No
     tree = shapely.STRtree([shapely.box(*piece.outline.bounds) for piece in right])
     first, second = tree.query([shapely.box(*piece.outline.bounds) for piece in left])
     return sorted(zip(first.tolist(), second.tolist(), strict=True))
+
+
+def _confirmed(
+    wholes: Sequence[Piece], pieces: Sequence[Piece], check: Callable[[], None], rules: Rules
+) -> list[Piece]:
+    """Drop what lies beyond its crop's core and is shown by no other crop."""
+    beyond = [piece for piece in wholes if not piece.owned]
+    confirmed: set[int] = set()
+    for index, other in _pairs(beyond, pieces, check):
+        one, witness = beyond[index], pieces[other]
+        if index in confirmed or one.tile == witness.tile:
+            continue
+        check()
+        if rules.shows(witness, one) if witness.cut else rules.same(one, witness):
+            confirmed.add(index)
+    return [*(piece for piece in wholes if piece.owned), *(beyond[index] for index in sorted(confirmed))]
 
 
 def _not_in(wholes: Sequence[Piece], parts: Sequence[Piece], check: Callable[[], None], rules: Rules) -> list[Piece]:

@@ -18,7 +18,7 @@ class Piece:
         label: its class.
         score: 0 to 1.
         cut: it reaches a side of the crop beyond which the raster goes on.
-        owned: its middle lies in the crop's core.
+        owned: its middle lies in the crop's core; of a part, about there.
         border: it reaches beyond the core, so that a neighbour may have it too.
         opens: whether the raster goes on beyond the crop's left, upper, right and lower side.
     """

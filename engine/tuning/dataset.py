@@ -16,11 +16,14 @@ from ..crops import Crop, RasterFrame, crop_at
 from ..progress import Check, never_stops
 from .objects import GroundObject, on_raster, to_pixels
 from .reading import GroundReader
-from .settings import TuneSettings
+from .settings import Task, TuneSettings
 from .vectors import read_extent, read_shapes
 
 LEAST_SHARE = 0.3
 """An object of which less than this lies in a crop, or on the raster, is no target there."""
+
+LEAST_OF_MAP = 1
+"""Raster pixels of a polygon that shows a map's class: a few show what it looks like, if not what shape it has."""
 
 MAP_SHARE = 0.15
 """An object of the usual size takes half of this to all of it of the side of a map's crop: 38 to 77 pixels of 512."""
@@ -43,6 +46,7 @@ class Dataset:
             raster. They are no background either. Empty for none.
         repaired: numbers of label features that were invalid, from 1, and
         useless: of those that have no object on any raster.
+        around: without an extent, what lies close around an object is known to be none of them.
     """
 
     objects: tuple[GroundObject, ...]
@@ -56,6 +60,12 @@ class Dataset:
     left_out: tuple[tuple[BaseGeometry, ...], ...] = ()
     repaired: tuple[int, ...] = ()
     useless: tuple[int, ...] = ()
+    around: bool = True
+
+    def known_by(self, number: int) -> BaseGeometry:
+        """Return the ground of which an object's outline tells, in pixels of its raster."""
+        found = self.objects[number]
+        return found.zone if self.around else found.geometry
 
     def place(self, number: int) -> tuple[int, Crop]:
         """Return raster and crop in which an object is shown, as the plugin would choose it."""
@@ -114,13 +124,15 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int, check:
     notes: list[str] = []
     extents: list[BaseGeometry] = []
     left_out: list[tuple[BaseGeometry, ...]] = []
+    maps = settings.task is Task.SEMANTIC
+    least = min(settings.least, LEAST_OF_MAP) if maps else settings.least
     for raster, (frame, wkt) in enumerate(zip(frames, crs, strict=True)):
         found = read_shapes(settings.labels, wkt, check)
         notes.extend(note for note in found.notes if note not in notes)
         rest: list[BaseGeometry] = []
         for item in found.items:
             check()
-            usable, useless = _pieces(to_pixels(item.geometry, frame), frame, settings.least)
+            usable, useless = _pieces(to_pixels(item.geometry, frame), frame, least)
             objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in usable)
             rest.extend(useless)
         left_out.append(tuple(rest))
@@ -128,13 +140,13 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int, check:
     if not objects:
         raise TuningError(
             "None of the labelled polygons lies on the raster, or all are smaller than "
-            f"{settings.least} pixels. Check the layer and its CRS, or choose a finer raster."
+            f"{least} pixels. Check the layer and its CRS, or choose a finer raster."
         )
     lost = {item.row for item in found.items} - {item.row for item in objects}
     if lost:
         notes.append(
             f"{len(lost)} of the labelled polygons were left out: they lie beyond the raster, or are smaller than "
-            f"{settings.least} of its pixels."
+            f"{least} of its pixels."
         )
     classes = tuple(sorted({item.label for item in objects}))
     return Dataset(
@@ -149,6 +161,8 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int, check:
         tuple(left_out),
         found.repaired,
         tuple(sorted(lost | set(found.dropped))),
+        # Land cover is drawn as samples: beside a sample of forest there is more forest.
+        around=not maps or len(classes) == 1,
     )
 
 
@@ -177,7 +191,7 @@ def grid_crops(dataset: Dataset, raster: int, level: int, members: Sequence[int]
         check: called for every crop; may raise to stop.
     """
     frame, size = dataset.frames[raster], dataset.size
-    areas = [dataset.extents[raster]] if dataset.extents else [dataset.objects[i].zone for i in members]
+    areas = [dataset.extents[raster]] if dataset.extents else [dataset.known_by(i) for i in members]
     found: dict[Crop, None] = {}
     for area in areas:
         if area.is_empty:

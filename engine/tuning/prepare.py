@@ -46,6 +46,15 @@ OBJECTS = {"cuda": 25, "mps": 10, "cpu": 5}
 _SMALL_OBJECT = 24.0
 """Input pixels; objects of this size and below are found on finer maps."""
 
+_WITHOUT_EXTENT = (
+    "Without an extent, what lies around an object, up to half its size, counts as none of the classes. Draw "
+    "everything there, or say by an extent where everything is drawn."
+)
+_SAMPLES_ONLY = (
+    "Without an extent, only the inside of polygons is learnt from, and a map gives every pixel one of their classes. "
+    "Draw other ground as a class of its own, or everything within an extent."
+)
+
 _MOVABLE = ("output", "folder", "command", "notes")
 
 
@@ -176,10 +185,7 @@ def assembled(
     if maps and any(config.scope is Scope.DECODER for config in adapter.configs):
         notes.append("The mask decoder learns nothing from maps; tune it with the head promptable.")
     if maps and not dataset.extents:
-        notes.append(
-            "Without an extent, what lies around an object, up to half its size, counts as none of the classes. Draw "
-            "everything there, or say by an extent where everything is drawn."
-        )
+        notes.append(_WITHOUT_EXTENT if dataset.around else _SAMPLES_ONLY)
     return Prepared(settings, model, dataset, sides, train, held, adapter, objective, examiner, cache, reader, notes)
 
 

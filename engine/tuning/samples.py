@@ -182,7 +182,7 @@ class Samples:
         if dataset.extents:
             known = dataset.extents[raster]
         else:
-            zones = [dataset.objects[i].zone for i in self._members if dataset.objects[i].raster == raster]
+            zones = [dataset.known_by(i) for i in self._members if dataset.objects[i].raster == raster]
             known = shapely.union_all(zones)
         forbidden = dataset.to_raster(parted.forbidden, raster)
         if forbidden.is_empty:

@@ -20,6 +20,9 @@ FEWEST = 3
 LEAST_HELD = 4
 """When a hold-out would have fewer objects, every block of ground is held out once instead."""
 
+ENOUGH, MOST_SHARE = 10, 1 / 3
+"""So many objects are held out at least, where that leaves two thirds to learn from: fewer hardly prove anything."""
+
 MOST_FOLDS = 4
 
 _BLOCKS = 5
@@ -96,14 +99,14 @@ def _parting(features: int, blocks: int, share: float) -> Parting:
 
 
 def split(dataset: Dataset, share: float, seed: int, check: Check = never_stops) -> Split:
-    """Hold out blocks of ground with about a share of the objects; with few objects none, see :func:`folds`.
+    """Hold out blocks of ground with about a share of the objects; with few objects more, or none, see :func:`folds`.
 
     Blocks are as large as a crop if that leaves five with objects in them, else smaller. One polygon on several rasters
     is always on one side; the parts of a multipolygon are objects of their own.
 
     Args:
         dataset: the ground.
-        share: of the objects to hold out; 0 for none.
+        share: of the objects to hold out; 0 for none. Where it is less than ten of them, ten or a third are held out.
         seed: of the draw.
         check: called for every object; may raise to stop.
     """
@@ -119,6 +122,7 @@ def split(dataset: Dataset, share: float, seed: int, check: Check = never_stops)
             "of which learns without a part of the ground; the adapter itself learns from all objects."
         )
         return Split(everyone, (), blocks, (text, *close), parting)
+    share = max(share, min(ENOUGH / len(everyone), MOST_SHARE))
     chosen = _draw(blocks, len(everyone), share, _labels(dataset), np.random.default_rng(seed))
     return replace(_parted(dataset, blocks, chosen), notes=close)
 

@@ -109,6 +109,21 @@ def test_what_a_crop_cuts_and_no_other_one_knows_stays_only_where_objects_are_so
     assert len(join([cut, whole], never, rules)) == 1 + left
 
 
+def test_what_lies_a_little_beyond_a_core_stays_only_if_another_crop_shows_it() -> None:
+    def seen(tile: int, left: float, *, owned: bool = False, cut: bool = False) -> Piece:
+        window = ((0, 0, 96, 96), (72, 0, 168, 96))[tile]
+        outline = shapely.MultiPolygon([shapely.box(left, 20, left + 12, 40)])
+        return Piece(tile, window, outline, 1, 0.9 - 0.1 * tile, cut=cut, owned=owned, border=True)
+
+    first, second = seen(0, 79), seen(1, 77)  # the border is at 84: each sees the middle on the other's side
+    assert join([first], never, NESTED) == []
+    assert join([first, second], never, NESTED) == [first]
+    assert join([first, seen(1, 79, owned=True)], never, NESTED) == [first], "the surer of two that are the same"
+    assert join([first, seen(1, 79, cut=True)], never, NESTED) == [first]
+    apart = seen(1, 88, owned=True)
+    assert join([first, apart], never, NESTED) == [apart]
+
+
 def test_only_what_lies_on_borders_is_kept(tmp_path: Path) -> None:
     boxes = [(x, y, 22, 22) for x in range(5, 420, 40) for y in range(5, 340, 40)]
     reader = written(tmp_path / "scene.tif", scene((360, 440), boxes))

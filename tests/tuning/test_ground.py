@@ -17,7 +17,7 @@ from samtune.engine.tune_messages import Parting
 from samtune.engine.tuning.dataset import Dataset, load_dataset
 from samtune.engine.tuning.reading import GroundReader
 from samtune.engine.tuning.samples import Samples
-from samtune.engine.tuning.settings import Bands, Index, Labels, TuneSettings
+from samtune.engine.tuning.settings import Bands, Index, Labels, Task, TuneSettings
 from samtune.engine.tuning.split import Split, folds, parting_of, split
 from samtune.models.heads.contract import IGNORE
 from samtune.models.peft.contract import TuningError
@@ -178,6 +178,20 @@ def test_one_feature_on_two_rasters_stays_on_one_side(ground: Ground, settings: 
     assert not rows[0] & rows[1]
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "held"), [(18, 0.2, 6), (30, 0.2, 10), (45, 0.2, 10), (60, 0.2, 12), (60, 0.1, 10)]
+)
+def test_enough_objects_are_held_out_to_prove_something(
+    ground: Ground, tmp_path: Path, count: int, share: float, held: int
+) -> None:
+    shapes = [box(20 + 110 * (i % 9), 20 + 110 * (i // 9), 12, 12) for i in range(count)]
+    found, reader = dataset_of(ground, tmp_path, shapes, level=-1)
+    reader.close()
+    sides = split(found, share, 0)
+    assert abs(len(sides.held_out) - held) <= 1
+    assert len(sides.train) == count - len(sides.held_out)
+
+
 def test_parts_of_a_dissolved_layer_are_parted_like_other_objects(ground: Ground, tmp_path: Path) -> None:
     rows = [[box(60 * i + 10, 100 * k + 10, 40, 40) for i in range(8)] for k in range(5)]
     for shapes in ([shapely.MultiPolygon(row) for row in rows], [shapely.MultiPolygon([*itertools.chain(*rows)])]):
@@ -231,6 +245,22 @@ def test_only_surroundings_of_objects_are_known(ground: Ground, tmp_path: Path) 
     assert (labels.classes[~expected] == IGNORE).all()
     assert (labels.classes == 1).sum() == 40 * 20
     reader.close()
+
+
+@pytest.mark.parametrize(("kinds", "background"), [(["forest", "forest"], True), (["forest", "field"], False)])
+def test_beside_samples_of_several_classes_a_map_knows_nothing(
+    ground: Ground, tmp_path: Path, kinds: list[str], background: bool
+) -> None:
+    shapes = [box(100, 200, 40, 20), box(300, 200, 2, 3)]
+    labels = Labels(write_shapes(tmp_path / "own.gpkg", shapes, kinds), class_field="kind")
+    reader = GroundReader(ground.settings(tmp_path / "a.safetensors", labels=labels, task=Task.SEMANTIC, level=0))
+    found = load_dataset(ground.settings(tmp_path / "a.safetensors", labels=labels, task=Task.SEMANTIC), reader, SIZE)
+    assert [item.geometry.area for item in found.objects] == pytest.approx([800, 6]), "a few pixels show a class too"
+    samples = Samples(found, split(found, 0.0, 0), reader, held_out=False, maps=True)
+    known = {int(kind) for item in samples.items for kind in np.unique(samples.labels(item, never).classes)}
+    reader.close()
+    assert (0 in known) is background
+    assert set(range(1, 1 + len(set(kinds)))) <= known
 
 
 def test_polygons_that_are_no_objects_are_no_background_of_maps(ground: Ground, tmp_path: Path) -> None:

@@ -50,8 +50,11 @@ class ExpertBox(QgsCollapsibleGroupBox):
         self.steps_spin.setRange(0, 1_000_000)
         self.steps_spin.setSpecialValueText(self.tr("as recommended"))
         self.seed_spin.setRange(0, 999_999)
-        self.hold_out_spin.setRange(0, 80)
+        self.hold_out_spin.setRange(0, 50)
         self.hold_out_spin.setSuffix(" %")
+        self.hold_out_spin.setToolTip(
+            self.tr("Of the objects, to measure on. Fewer than ten prove little: then ten are held out, or a third")
+        )
         for spin in (self.steps_spin, self.seed_spin, self.hold_out_spin):
             spin.setKeyboardTracking(False)
         self.general_check = QCheckBox(self.tr("also keep what it outlines well elsewhere (slower)"), self)
