@@ -17,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,47 +36,18 @@ TILES = 12
 PLUGIN = "samtune"
 
 
-def load_report() -> ModuleType:
-    """Load report.py, which lies beside this file and on no path."""
-    spec = importlib.util.spec_from_file_location("samtune_benchmark_report", Path(__file__).with_name("report.py"))
+def load(name: str) -> ModuleType:
+    """Load a module that lies beside this file and on no path."""
+    spec = importlib.util.spec_from_file_location(f"samtune_benchmark_{name}", Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
-        raise SystemExit("benchmarks/report.py is missing")
+        raise SystemExit(f"benchmarks/{name}.py is missing")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-report = load_report()
-
-
-class Blocks:
-    """Watches how long the main thread does not come back to its event loop."""
-
-    def __init__(self) -> None:
-        """Begin with nothing seen."""
-        self.longest = 0.0
-        self._last = time.perf_counter()
-        self._timer = QTimer()
-        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
-        self._timer.setInterval(2)
-        self._timer.timeout.connect(self._tick)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.longest = max(self.longest, now - self._last)
-        self._last = now
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Watch while the block runs; the block must wait in event loops."""
-        self._last = time.perf_counter()
-        self._timer.start()
-        try:
-            yield
-        finally:
-            self._timer.stop()
-
+report, blocks = load("report"), load("blocks")
 
 # No type of the plugin is imported here: its modules are made anew when its start is timed. Hence Any below.
 
@@ -134,7 +104,7 @@ class Bench:
     def __init__(self, folder: Path, *, quick: bool) -> None:
         """Time the plugin's start, then load a raster and take up the tool."""
         self.quick = quick
-        self.blocks = Blocks()
+        self.blocks = blocks.Blocks()
         self.start_seconds = self._restart_plugin(2 if quick else 6)
         self.canvas = qgis.utils.iface.mapCanvas()
         self.layer = QgsRasterLayer(str(make_mosaic(folder)), "mosaic")
@@ -329,7 +299,7 @@ def idle_blocks(bench: Bench) -> float:
     canvas = bench.canvas
     tool = canvas.mapTool()
     canvas.unsetMapTool(tool)
-    watch = Blocks()
+    watch = blocks.Blocks()
     with watch.watch():
         for step in range(150):
             QTest.mouseMove(bench.viewport, QPoint(100 + step, 100 + step % 40))

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from qgis.core import QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer, QgsVectorLayer
@@ -32,6 +33,7 @@ ROOFS = (18, 19, 21, 23, 24, 25, 26, 27, 34, 35, 36, 37, 40, 41, 44)
 
 LEARN, TASK, HOW, TRAINING, BETTER, KEEP = range(6)
 PATIENCE = 1200.0
+WHOLE = "from opening the wizard to the verdict"
 CURVE = 9
 """Looks at what is held out after which the curves are pictured, where there are so many."""
 
@@ -39,10 +41,10 @@ CURVE = 9
 class Lesson:
     """The wizard's pages, in order."""
 
-    def __init__(self, out: Path, settings: list[str]) -> None:
-        """Keep where pictures go, and what to type into the expert panel."""
+    def __init__(self, out: Path, settings: list[str], polygons: Sequence[int] = ROOFS) -> None:
+        """Keep where pictures go, what to type into the expert panel, and which polygons to learn from."""
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.settings = out, settings
+        self.out, self.settings, self.polygons = out, settings, polygons
         self.images: list[str] = []
         self.seconds: dict[str, float] = {}
         self.began = 0.0
@@ -75,7 +77,7 @@ class Lesson:
         for renderer_band, band in (("setRedBand", 4), ("setGreenBand", 3), ("setBlueBand", 2)):
             getattr(scene.renderer(), renderer_band)(band)
         labels = QgsVectorLayer(str(SAMPLE / "landsat_labels.geojson"), "Lakes and roofs", "ogr")
-        labels.selectByIds(list(ROOFS))
+        labels.selectByIds(list(self.polygons))
         project.addMapLayers([scene, labels])
         iface.setActiveLayer(scene)
         iface.zoomToActiveLayer()
@@ -142,7 +144,7 @@ class Lesson:
 
     def look(self) -> None:
         """Page 5: whether it is better."""
-        self.seconds["from opening the wizard to the verdict"] = time.monotonic() - self.began
+        self.seconds[WHOLE] = time.monotonic() - self.began
         settle(500)
         command = self.wizard.better.command_edit  # its options are worth a picture, not where files lie here
         command.setCursorPosition(len(command.text()))
@@ -220,4 +222,5 @@ def main() -> int:
     return int(bool(problem))
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

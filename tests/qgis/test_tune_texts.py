@@ -12,6 +12,9 @@ from samtune.engine.tune_messages import ClassCount, FigureRow, Inspection, Part
 from samtune.plugin.tune_texts import change_text, count_text, duration_text, estimate_rows, figure_text, is_gain
 from samtune.ui.tune.curves import nice_range
 
+NEXT = [0.7, math.nextafter(0.7, 1.0)]
+"""The same value, summed up in another order."""
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
@@ -65,7 +68,7 @@ def test_an_estimate_leaves_out_what_is_not_known() -> None:
     }
 
 
-@pytest.mark.parametrize("values", [[0.5], [0.0], [0.31, 0.95], [-3.0, 12.0], [1e-9, 2e-9], [1e6, 1e6]])
+@pytest.mark.parametrize("values", [[0.5], [0.0], [0.31, 0.95], [-3.0, 12.0], [1e-9, 2e-9], [1e6, 1e6], NEXT])
 def test_axes_hold_the_values_at_round_numbers(values: list[float]) -> None:
     low, high, ticks = nice_range(values)
     assert low <= min(values) + 1e-12

@@ -13,6 +13,7 @@ from qgis.PyQt.QtWidgets import QSizePolicy, QWidget
 LOSS = QColor(0, 114, 178)
 HELD_OUT = QColor(213, 94, 0)
 TICKS = 4
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def nice_range(values: Sequence[float]) -> tuple[float, float, int]:
         values: at least one.
     """
     low, high = min(values), max(values)
-    span = (high - low) or 0.1 * abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    # Values that differ by rounding alone are one value: ends as near to each other would be the same number.
+    span = high - low if high - low > ROUNDING * size else 0.1 * size or 1.0
     rough = span / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= rough * 0.999)
