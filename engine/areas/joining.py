@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from .pieces import Piece
-from .straight import ends_straight
+from .straight import ends_straight, without_ledges
 
 CONTINUES = 0.5
 """Parts of one class are of one object where, of the ground that both crops show, they share this much of the less."""
@@ -204,9 +205,10 @@ def _united(parts: Sequence[Piece], check: Callable[[], None], rules: Rules) -> 
         if len(members) == 1:
             found.extend(members if alone and members[0].owned else ())
             continue
-        whole = _union(members)
-        if alone or not ends_straight(members, whole.outline):
-            found.append(whole)
+        outline = shapely.union_all([piece.outline for piece in members])
+        if not alone and ends_straight(members, outline):
+            continue
+        found.append(_joint(members, outline if alone else without_ledges(members, outline)))
     return found
 
 
@@ -215,10 +217,10 @@ def _joined(parts: Sequence[Piece], pair: tuple[int, int], check: Callable[[], N
     return rules.go_on(parts[pair[0]], parts[pair[1]])
 
 
-def _union(group: Sequence[Piece]) -> Piece:
+def _joint(group: Sequence[Piece], found: BaseGeometry) -> Piece:
+    """Make an object of parts, and of their joint outline."""
     areas = np.array([piece.outline.area for piece in group])
     score = float((areas * [piece.score for piece in group]).sum() / areas.sum())
-    found = shapely.union_all([piece.outline for piece in group])
     whole = MultiPolygon([part for part in shapely.get_parts(found) if isinstance(part, Polygon) and part.area > 0])
     first = group[0]
     return Piece(first.tile, whole.bounds, whole, first.label, score, cut=False, owned=True, border=True)

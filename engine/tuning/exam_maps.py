@@ -36,6 +36,8 @@ class ClassExam(Exam):
         names: Sequence[str],
         own: NDArray[np.int64] | None = None,
         seen: Seen | None = None,
+        *,
+        constant: bool = False,
     ) -> None:
         """Take what was measured.
 
@@ -44,8 +46,11 @@ class ClassExam(Exam):
             names: of the K classes, "anything else" first.
             own: (N,) class of each object; None where that was not kept.
             seen: where they were looked at.
+            constant: take the commonest class for the answer everywhere: what a map is worth that knows nothing. Joined
+                measurements have one such class in common, or each would flatter it by its own.
         """
-        self._counts, self._names = counts, tuple(names)
+        self._counts, self._names = _constant(counts) if constant else counts, tuple(names)
+        self._is_constant = constant
         self._own, self._seen = own, seen
 
     @property
@@ -92,6 +97,8 @@ class ClassExam(Exam):
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """See :class:`.exam.Exam`."""
         found: dict[str, NDArray[np.generic]] = {"counts": self._counts, "_names": np.array(self._names)}
+        if self._is_constant:
+            found["_constant"] = np.ones(1, np.bool_)
         if self._own is not None and self._seen is not None:
             found |= {"own": self._own, **self._seen.arrays()}
         return found
@@ -101,9 +108,10 @@ class ClassExam(Exam):
         """Rebuild from :meth:`arrays`."""
         names = [str(name) for name in arrays["_names"]]
         counts = arrays["counts"].astype(np.int64)
+        constant = "_constant" in arrays
         if "own" not in arrays:
-            return cls(counts, names)
-        return cls(counts, names, arrays["own"].astype(np.int64), Seen.of(arrays))
+            return cls(counts, names, constant=constant)
+        return cls(counts, names, arrays["own"].astype(np.int64), Seen.of(arrays), constant=constant)
 
 
 class ClassExaminer(Examiner):
@@ -131,13 +139,12 @@ class ClassExaminer(Examiner):
             answers |= {number: cells for number in item.shown if homes.get(number) == place}
         numbers = [number for number, table in tables.items() if number in answers and table.any()]
         counts = np.array([tables[number] for number in numbers], np.int64).reshape(-1, kinds, kinds)
-        if encoding.adapter is None:
-            counts = _constant(counts)
+        constant = encoding.adapter is None
         if not numbers:
-            return ClassExam(counts, self._names)
+            return ClassExam(counts, self._names, constant=constant)
         own = [self._names.index(self._samples.dataset.objects[number].label, 1) for number in numbers]
         seen = seen_in(self._samples, homes, numbers, [answers[number] for number in numbers])
-        return ClassExam(counts, self._names, np.array(own, np.int64), seen)
+        return ClassExam(counts, self._names, np.array(own, np.int64), seen, constant=constant)
 
     def _answer(self, encoding: Encoding, place: int, check: _Check) -> NDArray[np.int64]:
         item = self._samples.items[place]
@@ -215,7 +222,7 @@ def seen_in(
 
 
 def _constant(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Say the commonest class everywhere: what a map is worth that knows nothing."""
+    """Say the commonest class everywhere."""
     true = counts.sum(axis=2)
     constant = np.zeros_like(counts)
     if len(counts):

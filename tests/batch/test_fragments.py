@@ -164,6 +164,16 @@ def test_what_still_ends_straight_where_a_crop_ended_is_not_kept() -> None:
     assert len(join([first, less], never)) == 1, "where objects do not lie in objects, all that was found is kept"
 
 
+def test_an_outline_ends_where_the_crop_that_goes_on_sees_it_end() -> None:
+    """A pixel beyond its end the first crop ends as well, and its answer reaches that side: no straight ledge stays."""
+    first = _part(0, LEFT, shapely.box(60, 20, 96, 60))
+    slanting = shapely.Polygon([(72, 20), (94.5, 20), (95.5, 60), (72, 60)])
+    (whole,) = join([first, _part(1, RIGHT, slanting)], never, NESTED)
+    edge = shapely.intersection(whole.outline.boundary, shapely.LineString([(96, 0), (96, 96)]))
+    assert edge.length == 0
+    assert whole.outline.symmetric_difference(shapely.union(shapely.box(60, 20, 80, 60), slanting)).area < 0.1
+
+
 def test_an_object_that_really_ends_there_is_kept() -> None:
     """The neighbour, whose crop goes on, sees it end at the very place where the first crop ends; likewise a raster."""
     first = replace(_part(0, LEFT, shapely.box(0, 20, 96, 60)), opens=(False, True, True, True))

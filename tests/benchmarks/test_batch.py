@@ -29,7 +29,7 @@ seams, scenes, left = (program.section(name) for name in ("seams", "scenes", "le
 
 
 def found(shapes: list[shapely.Polygon], side: int = 1000, borders: tuple[int, ...] = (500,)) -> object:
-    return seams.Found(np.array(shapes), side, side, borders, ())
+    return seams.Found(np.array(shapes), side, side, borders, (), 32)
 
 
 def squares(places: np.ndarray) -> list[shapely.Polygon]:
@@ -49,9 +49,14 @@ def test_even_objects_are_as_many_near_borders_as_elsewhere_and_missing_ones_are
 
 def test_edges_of_the_raster_and_of_its_pictures_do_not_count() -> None:
     edge = squares(np.array([[5.0, 300.0], [300.0, 995.0], [250.0, 300.0]]))
-    counted = seams.Found(np.array(edge), 1000, 250, (500,), ())
+    counted = seams.Found(np.array(edge), 1000, 250, (500,), (), 32)
     assert counted.density()[:2] == (0, 0)
     assert found(edge).density()[:2] == (0, 1)
+
+
+@pytest.mark.parametrize(("spacing", "moves"), [(32, list(range(64, 321, 32))), (64, [64, 128, 192, 256, 320])])
+def test_borders_are_moved_to_places_that_lie_alike_among_the_points(spacing: int, moves: list[int]) -> None:
+    assert list(seams.Found(np.array([]), 1000, 1000, (500,), (), spacing).moves) == moves
 
 
 def test_straight_cuts_are_found_on_the_line_alone() -> None:

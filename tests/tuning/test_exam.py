@@ -163,6 +163,16 @@ def test_the_base_of_a_class_map_says_the_commonest_class() -> None:
     assert constant[1].tolist() == [[0, 0, 0], [0, 30, 0], [0, 0, 0]]
 
 
+def test_parts_held_out_in_turn_have_one_commonest_class_for_their_base() -> None:
+    roofs, pools = np.zeros((3, 3, 3), np.int64), np.zeros((2, 3, 3), np.int64)
+    roofs[:, 1, 1], pools[:, 2, 2] = 20, 20
+    names = ("other", "roof", "pool")
+    parts = [ClassExam(counts, names, constant=True) for counts in (roofs, pools)]
+    assert [part.value for part in parts] == [1.0, 1.0]
+    assert ClassExam.joined(parts).value == pytest.approx((60 / 100 + 0) / 2)
+    assert ClassExam.joined([ClassExam(counts, names) for counts in (roofs, pools)]).value == 1.0
+
+
 def labels_with(*boxes: tuple[int, int, int, int]) -> CropLabels:
     masks = np.zeros((len(boxes), 64, 64), bool)
     for mask, (top, left, high, wide) in zip(masks, boxes, strict=True):
