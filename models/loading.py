@@ -105,10 +105,22 @@ def _build_published(size: VitSize) -> Sam:
     return network.eval()
 
 
+def _scaffold(architecture: Architecture) -> Sam:
+    """Build a network of which the names and shapes of its tensors are wanted, and not what is in them.
+
+    A published one takes no memory. ``tiny`` takes a few megabytes: torch reckons with tensors without memory by parts
+    of its compiler, and to import that takes two seconds, for which every engine's first click would wait.
+    """
+    if architecture is not Architecture.TINY:
+        with torch.device("meta"):
+            return build(architecture)
+    with torch.random.fork_rng(devices=[]):
+        return build(architecture)
+
+
 def layout(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every tensor that a weight file of this architecture holds."""
-    with torch.device("meta"):
-        network = build(architecture)
+    network = _scaffold(architecture)
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
@@ -200,8 +212,7 @@ def load(card: ModelCard, path: Path, device: torch.device | str, *, verified: b
         verify(card, path)
     state = read_state(path)
     check_layout(card, state)
-    with torch.device("meta"):
-        network = build(card.architecture)
+    network = _scaffold(card.architecture)
     # The parameters become the file's own tensors, so a 2.5 GB model is not held twice.
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=True, assign=True)
     return PromptableModel(card, network.requires_grad_(requires_grad=False), torch.device(device))

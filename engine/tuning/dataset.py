@@ -17,7 +17,7 @@ from ..progress import Check, never_stops
 from .objects import GroundObject, on_raster, to_pixels
 from .reading import GroundReader
 from .settings import Task, TuneSettings
-from .vectors import read_extent, read_shapes
+from .vectors import Shape, read_extent, read_shapes
 
 LEAST_SHARE = 0.3
 """An object of which less than this lies in a crop, or on the raster, is no target there."""
@@ -118,52 +118,65 @@ def load_dataset(settings: TuneSettings, reader: GroundReader, size: int, check:
     Raises:
         TuningError: the labels cannot be read, or none of them lies on a raster.
     """
-    frames = tuple(source.frame for source in reader.sources)
-    crs = tuple(source.info.crs_wkt for source in reader.sources)
+    cover = settings.task is Task.SEMANTIC
+    least = min(settings.least, LEAST_OF_MAP) if cover else settings.least
     objects: list[GroundObject] = []
     notes: list[str] = []
     extents: list[BaseGeometry] = []
     left_out: list[tuple[BaseGeometry, ...]] = []
-    maps = settings.task is Task.SEMANTIC
-    least = min(settings.least, LEAST_OF_MAP) if maps else settings.least
-    for raster, (frame, wkt) in enumerate(zip(frames, crs, strict=True)):
+    for raster, source in enumerate(reader.sources):
+        frame, wkt = source.frame, source.info.crs_wkt
         found = read_shapes(settings.labels, wkt, check)
         notes.extend(note for note in found.notes if note not in notes)
-        rest: list[BaseGeometry] = []
-        for item in found.items:
-            check()
-            usable, useless = _pieces(to_pixels(item.geometry, frame), frame, least)
-            objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in usable)
-            rest.extend(useless)
-        left_out.append(tuple(rest))
+        usable, useless = _on_raster(found.items, raster, frame, least, check)
+        objects.extend(usable)
+        left_out.append(useless)
         extents.extend(_extent(settings, frame, wkt, check))
+    _refuse_none(objects, least)
+    lost = {item.row for item in found.items} - {item.row for item in objects}
+    classes = tuple(sorted({item.label for item in objects}))
+    return Dataset(
+        tuple(objects),
+        classes,
+        tuple(source.frame for source in reader.sources),
+        tuple(source.info.crs_wkt for source in reader.sources),
+        tuple(extents),
+        size,
+        settings.level,
+        (*notes, *_lost(len(lost), least)),
+        tuple(left_out),
+        found.repaired,
+        tuple(sorted(lost | set(found.dropped))),
+        # Land cover is drawn as samples: beside a sample of forest there is more forest.
+        around=not cover or len(classes) == 1,
+    )
+
+
+def _on_raster(
+    shapes: Sequence[Shape], raster: int, frame: RasterFrame, least: int, check: Check
+) -> tuple[list[GroundObject], tuple[BaseGeometry, ...]]:
+    """Return the objects on a raster, and the labelled polygons there that are none."""
+    objects: list[GroundObject] = []
+    rest: list[BaseGeometry] = []
+    for item in shapes:
+        check()
+        usable, useless = _pieces(to_pixels(item.geometry, frame), frame, least)
+        objects.extend(GroundObject(raster, item.label, piece, item.row, item.part) for piece in usable)
+        rest.extend(useless)
+    return objects, tuple(rest)
+
+
+def _refuse_none(objects: Sequence[GroundObject], least: int) -> None:
     if not objects:
         raise TuningError(
             "None of the labelled polygons lies on the raster, or all are smaller than "
             f"{least} pixels. Check the layer and its CRS, or choose a finer raster."
         )
-    lost = {item.row for item in found.items} - {item.row for item in objects}
-    if lost:
-        notes.append(
-            f"{len(lost)} of the labelled polygons were left out: they lie beyond the raster, or are smaller than "
-            f"{least} of its pixels."
-        )
-    classes = tuple(sorted({item.label for item in objects}))
-    return Dataset(
-        tuple(objects),
-        classes,
-        frames,
-        crs,
-        tuple(extents),
-        size,
-        settings.level,
-        tuple(notes),
-        tuple(left_out),
-        found.repaired,
-        tuple(sorted(lost | set(found.dropped))),
-        # Land cover is drawn as samples: beside a sample of forest there is more forest.
-        around=not maps or len(classes) == 1,
-    )
+
+
+def _lost(count: int, least: int) -> tuple[str, ...]:
+    text = f"{count} of the labelled polygons were left out: they lie beyond the raster, or are smaller than "
+    return (f"{text}{least} of its pixels.",) if count else ()
 
 
 def _pieces(whole: BaseGeometry, frame: RasterFrame, least: int) -> tuple[list[BaseGeometry], list[BaseGeometry]]:
